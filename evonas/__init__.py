@@ -1,0 +1,50 @@
+"""evonas: the search. What a candidate is, how candidates are proposed, bounded, scored and remembered.
+
+Import the names below from here; modules are the homes of their documentation. Torch is not imported.
+"""
+
+from evonas.budget import Bound, Budget, Cost
+from evonas.errors import UsageError
+from evonas.explorers import (
+    EXPLORERS,
+    AgeingEvolutionExplorer,
+    EvolutionExplorer,
+    Explorer,
+    ParetoExplorer,
+    RandomExplorer,
+    ScreenedExplorer,
+)
+from evonas.profile import check_reachable, profile
+from evonas.search import Fitness, SearchResult, search
+from evonas.space import Architecture, Choice, Population, SearchSpace
+from evonas.study import History, open_study, suggest
+from evonas.units import format_quantity, parse_quantity
+
+__version__ = "0.1.0"
+__all__ = [
+    "EXPLORERS",
+    "AgeingEvolutionExplorer",
+    "Architecture",
+    "Bound",
+    "Budget",
+    "Choice",
+    "Cost",
+    "EvolutionExplorer",
+    "Explorer",
+    "Fitness",
+    "History",
+    "ParetoExplorer",
+    "Population",
+    "RandomExplorer",
+    "ScreenedExplorer",
+    "SearchResult",
+    "SearchSpace",
+    "UsageError",
+    "check_reachable",
+    "format_quantity",
+    "open_study",
+    "parse_quantity",
+    "profile",
+    "search",
+    "suggest",
+]

@@ -1,0 +1,81 @@
+"""Explorers: ways of proposing candidates. One file each; `EXPLORERS` lists them with their papers.
+
+An entry's `make(space, budget, seed)` gives an explorer with its defaults. Whatever is registered is listed by
+`evonas list` and run through the conformance suite (`evonas.testing`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from evonas.budget import Budget
+from evonas.explorers.ageing import AgeingEvolutionExplorer
+from evonas.explorers.base import Explorer
+from evonas.explorers.evolution import EvolutionExplorer
+from evonas.explorers.pareto import ParetoExplorer
+from evonas.explorers.random_search import RandomExplorer
+from evonas.explorers.screened import ScreenedExplorer
+from evonas.space import SearchSpace
+
+__all__ = [
+    "EXPLORERS",
+    "AgeingEvolutionExplorer",
+    "EvolutionExplorer",
+    "Explorer",
+    "ExplorerEntry",
+    "ParetoExplorer",
+    "RandomExplorer",
+    "ScreenedExplorer",
+    "register_explorer",
+]
+
+
+@dataclass(frozen=True)
+class ExplorerEntry:
+    """An explorer as the lists show it."""
+
+    name: str
+    summary: str
+    paper: str
+    make: Callable[[SearchSpace, Budget, int], Explorer]
+
+
+EXPLORERS: dict[str, ExplorerEntry] = {}
+
+
+def register_explorer(name: str, summary: str, paper: str, make: Callable[[SearchSpace, Budget, int], Explorer]) -> None:
+    """Add an explorer to `EXPLORERS`."""
+    EXPLORERS[name] = ExplorerEntry(name, summary, paper, make)
+
+
+def _screened(space: SearchSpace, budget: Budget, seed: int) -> Explorer:
+    from sklearn.compose import TransformedTargetRegressor
+    from sklearn.linear_model import Ridge
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+    encoder = OneHotEncoder(categories=[range(int(size)) for size in space.sizes], sparse_output=False)
+    predictor = make_pipeline(encoder, TransformedTargetRegressor(Ridge(), transformer=StandardScaler()))
+    return ScreenedExplorer(EvolutionExplorer(space, budget, seed=seed), predictor)
+
+
+register_explorer(
+    "random", "uniform, without repetition", "Li & Talwalkar 2019, arXiv 1902.07638", lambda s, b, seed: RandomExplorer(s, b, seed=seed)
+)
+register_explorer(
+    "evolution",
+    "generations from the all-time best",
+    "Guo et al. 2019, arXiv 1904.00420",
+    lambda s, b, seed: EvolutionExplorer(s, b, seed=seed),
+)
+register_explorer(
+    "ageing",
+    "the oldest dies, not the worst",
+    "Real et al. 2018, arXiv 1802.01548",
+    lambda s, b, seed: AgeingEvolutionExplorer(s, b, seed=seed),
+)
+register_explorer(
+    "pareto", "NSGA-II, accuracy against costs", "Deb et al. 2002, IEEE TEC 6(2)", lambda s, b, seed: ParetoExplorer(s, b, seed=seed)
+)
+register_explorer("screened", "evolution behind a predictor", "Dudziak et al. 2020, arXiv 2007.08668", _screened)

@@ -1,0 +1,100 @@
+"""Explorer: an Optuna sampler whose proposals are a pure function of the trials so far.
+
+A subclass writes one method, `propose(history, start, size)`. It may use only the results of trials numbered below `start`
+and the generator `self.rng(start)`, so an explorer has no state that a killed process could lose: asked one by one, by 7 or
+by 50, in one process or three in a row, it walks the same trajectory.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from evonas.budget import Budget
+from evonas.errors import UsageError
+from evonas.space import Population, SearchSpace
+from evonas.study import History, annotate, distributions
+
+
+class Explorer(optuna.samplers.BaseSampler, ABC):
+    """Proposes architectures that are in the space, keep the budget and were never proposed before.
+
+    Works in `evonas.search.search` (whole batches) and, as any sampler, in plain `study.optimize`:
+
+        space, budget = ...
+        study = optuna.create_study(direction="maximize", sampler=EvolutionExplorer(space, budget, seed=0))
+        study.optimize(lambda trial: accuracy(suggest(trial, space)), n_trials=1000)
+
+    Args:
+        space: what is explored; proposals are canonical rows of it.
+        budget: bounds that every proposal keeps.
+        seed: seeds every generation together with its number.
+        generation_size: trials that are proposed together, from the results of all earlier ones.
+    """
+
+    def __init__(self, space: SearchSpace, budget: Budget | None = None, *, seed: int = 0, generation_size: int = 50) -> None:
+        self.space = space
+        self.budget = budget or Budget()
+        self.seed = seed
+        self.generation_size = generation_size
+        self._proposed: tuple[object, Population] | None = None
+        self._lock = threading.RLock()
+
+    @abstractmethod
+    def propose(self, history: History, start: int, size: int) -> Population:
+        """The ordered proposals for trials start, start + 1, ...: shape (at most size, choices).
+
+        Args:
+            history: trials so far; those numbered `start` or above must not matter.
+            start: number of the first trial of the generation.
+            size: architectures wanted. Fewer rows mean that nothing else in the space is feasible and new.
+        """
+
+    def generation(self, number: int) -> tuple[int, int]:
+        """(start, size) of the generation that trial `number` belongs to."""
+        return number - number % self.generation_size, self.generation_size
+
+    def rng(self, start: int) -> np.random.Generator:
+        """The generator of the generation that begins at `start`."""
+        return np.random.default_rng([self.seed, start])
+
+    def rows(self, study: optuna.Study, number: int, count: int) -> Population:
+        """Proposals for the trials `number` to at most `number + count - 1` of the same generation; none when exhausted."""
+        start, size = self.generation(number)
+        with self._lock:
+            trials = study.get_trials(deepcopy=False)
+            memo = (study.study_name, start, trials[0].datetime_start if trials else None)
+            if self._proposed is None or self._proposed[0] != memo or not trials:
+                self._proposed = (memo, self.propose(History.of(study, self.space, start), start, size))
+            return self._proposed[1][number - start : number - start + count]
+
+    # Optuna's side: the same rows as parameters of one trial at a time.
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """All choices at once."""
+        return dict(distributions(self.space))
+
+    def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> dict[str, Any]:
+        """The proposal for this trial by option names; nothing when the space is exhausted."""
+        rows = self.rows(study, trial.number, 1)
+        return dict(self.space.to_names(rows[0])) if len(rows) else {}
+
+    def sample_independent(self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution) -> Any:
+        """Reached when the space is exhausted (stops the study, prunes the trial) or for a parameter that is no choice of it."""
+        if param_name not in self.space.names:
+            raise UsageError(
+                f"The objective asks for {param_name!r}, which is no choice of the space; expected one of: {', '.join(self.space.names)}."
+            )
+        study.stop()
+        raise optuna.TrialPruned("nothing feasible and new is left in the space")
+
+    def after_trial(self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Any) -> None:
+        """Record costs and constraints, as `search` does."""
+        if all(name in trial.params for name in self.space.names) and "constraints" not in trial.system_attrs:
+            annotate(study, trial._trial_id, self.space, self.budget, self.space.from_names(trial.params))

@@ -1,0 +1,104 @@
+"""NSGA-II: the front of accuracy against costs instead of one winner.
+
+Deb, Pratap, Agarwal and Meyarivan, "A Fast and Elitist Multiobjective Genetic Algorithm: NSGA-II", IEEE Transactions on
+Evolutionary Computation 6(2), 2002; selection is DEAP's.
+
+Departure: the survivors are selected from all trials of the study rather than from the last parents and children. The front
+itself is the same, and the explorer needs no memory of its own.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import numpy as np
+from deap import base, tools
+
+from evonas.budget import Budget
+from evonas.errors import unknown
+from evonas.explorers.base import Explorer
+from evonas.explorers.variation import Variation, breed, deap_random
+from evonas.sampling import Collector
+from evonas.space import Population, SearchSpace
+from evonas.study import History
+
+
+class ParetoExplorer(Explorer):
+    """Proposes children of the architectures that no other beats in accuracy and in every named cost.
+
+    Use it to see what each budget would buy before choosing one; for one given budget `EvolutionExplorer` finds better networks.
+    The study keeps accuracy as its value and the costs as attributes.
+
+    Args:
+        space: what is explored.
+        budget: bounds that every proposal keeps; it also knows the costs.
+        costs: names of the costs to be minimised beside accuracy; all of the budget's unless told otherwise.
+        seed: seeds every generation together with its number.
+        population: trials in a generation, and survivors that children descend from.
+        crossover_probability: share of the children made by uniform crossover before they are mutated.
+        mutation_probability: chance of every choice of a child to be redrawn; 1 / choices unless told otherwise.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        budget: Budget | None = None,
+        *,
+        costs: Sequence[str] | None = None,
+        seed: int = 0,
+        population: int = 50,
+        crossover_probability: float = 0.9,
+        mutation_probability: float | None = None,
+    ) -> None:
+        super().__init__(space, budget, seed=seed, generation_size=population)
+        self.costs = tuple(self.budget.costs if costs is None else costs)
+        self.crossover_probability = crossover_probability
+        self.mutation_probability = mutation_probability
+        for name in self.costs:
+            if name not in self.budget.costs:
+                raise unknown("cost", name, self.budget.costs)
+
+    def propose(self, history: History, start: int, size: int) -> Population:
+        """See `Explorer.propose`."""
+        rng = self.rng(start)
+        history = history.before(start)
+        collector = Collector(self.space, self.budget, history.keys)
+        if len(history.scored):
+            probability = self.mutation_probability or 1 / len(self.space)
+            parents = Variation(self.space, self._tournaments(history, 2 * size, rng))
+            if len(parents):
+                breed(collector, size, lambda n: self._children(parents, n, probability, rng))
+        collector.draw(size - len(collector), rng)
+        return collector.population()
+
+    def _children(self, parents: Variation, n: int, probability: float, rng: np.random.Generator) -> Population:
+        crossed = int(rng.binomial(n, self.crossover_probability))
+        children = np.concatenate([parents.crossovers(crossed, rng), parents.mutants(n - crossed, rng, 0.0)])
+        redraw = rng.random(children.shape) < probability
+        return np.where(redraw, self.space.from_ranks(rng.integers(0, self.space.allowed_counts, size=children.shape)), children)
+
+    def _tournaments(self, history: History, n: int, rng: np.random.Generator) -> Population:
+        """`n` parents by binary tournaments on front and crowding among the survivors."""
+        individuals = _individuals(history, self.budget, self.costs)
+        survivors = tools.selNSGA2(individuals, min(self.generation_size, len(individuals)), nd="log")
+        with deap_random(rng):
+            chosen = [
+                tools.selTournamentDCD(random.sample(survivors, 4), 4)[0] if len(survivors) >= 4 else random.choice(survivors)
+                for _ in range(n)
+            ]
+        return np.array([individual.row for individual in chosen], dtype=np.int64)
+
+
+class _Individual:
+    """What DEAP's selection reads: an object with a `fitness`."""
+
+    def __init__(self, row: np.ndarray, fitness: base.Fitness) -> None:
+        self.row, self.fitness = row, fitness
+
+
+def _individuals(history: History, budget: Budget, costs: Sequence[str]) -> list[_Individual]:
+    kind = type("_Fitness", (base.Fitness,), {"weights": (1.0,) + (-1.0,) * len(costs)})
+    population = history.population[history.scored]
+    columns = [history.scores[history.scored], *(np.asarray(budget.costs[name](population)) for name in costs)]
+    return [_Individual(row, kind(values)) for row, values in zip(population, np.stack(columns, axis=1).tolist(), strict=True)]

@@ -1,0 +1,196 @@
+"""What a candidate is: choices with named options, architectures, and populations of them.
+
+An *architecture* is a tuple of option indices, one for each choice. A *population* is an integer array of shape
+(n, number of choices); whatever runs over many architectures runs over the array at once.
+
+Narrowing a space (shrinking, progressive growth) keeps its coordinates: option indices, names and array columns stay what
+they were, and only fewer options are allowed. Inherited weights, histories and predictors therefore stay valid.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from evonas.errors import UsageError, unknown
+
+Architecture: TypeAlias = tuple[int, ...]
+Population: TypeAlias = npt.NDArray[np.int64]
+
+LARGEST_ENUMERATION = 1 << 22
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One decision with named options, for example `Choice("stage1.block0.op", ("mb3_k3", "mb6_k3", "skip"))`."""
+
+    name: str
+    options: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.options or len(set(self.options)) != len(self.options):
+            raise UsageError(f"Choice {self.name!r} needs at least one option and no option twice, got {self.options}.")
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """An ordered tuple of choices with stable coordinates.
+
+    Args:
+        choices: the decisions, in the order of the columns of a population.
+        allowed: for each choice the option indices that may be taken, ascending; all of them unless told otherwise.
+        canonicalise: maps a population to the one representative of each class of equal architectures. A space
+            where choices can be inactive, or where different tuples mean the same network, gives one.
+    """
+
+    choices: tuple[Choice, ...]
+    allowed: tuple[tuple[int, ...], ...] = ()
+    canonicalise: Callable[[Population], Population] | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        names = [choice.name for choice in self.choices]
+        if not names or len(set(names)) != len(names):
+            raise UsageError(f"A search space needs at least one choice and no name twice, got {names}.")
+        if not self.allowed:
+            object.__setattr__(self, "allowed", tuple(tuple(range(len(c.options))) for c in self.choices))
+        for choice, indices in zip(self.choices, self.allowed, strict=True):
+            if not indices or list(indices) != sorted(set(indices)) or not 0 <= indices[0] <= indices[-1] < len(choice.options):
+                raise UsageError(f"Choice {choice.name!r} must keep at least one of its {len(choice.options)} options, got {indices}.")
+
+    def __len__(self) -> int:
+        """The number of choices."""
+        return len(self.choices)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The name of every choice, in order."""
+        return tuple(choice.name for choice in self.choices)
+
+    @property
+    def sizes(self) -> npt.NDArray[np.int64]:
+        """Number of options of every choice, allowed or not: shape (number of choices,)."""
+        return np.array([len(choice.options) for choice in self.choices], dtype=np.int64)
+
+    @property
+    def allowed_counts(self) -> npt.NDArray[np.int64]:
+        """Number of allowed options of every choice: shape (number of choices,)."""
+        return np.array([len(indices) for indices in self.allowed], dtype=np.int64)
+
+    @property
+    def allowed_mask(self) -> npt.NDArray[np.bool_]:
+        """Shape (number of choices, largest number of options): True where the option may be taken."""
+        mask = np.zeros((len(self), int(self.sizes.max())), dtype=bool)
+        for row, indices in zip(mask, self.allowed, strict=True):
+            row[list(indices)] = True
+        return mask
+
+    def count(self) -> int:
+        """Number of allowed option tuples (an exact integer, also for 1e19 of them)."""
+        return math.prod(len(indices) for indices in self.allowed)
+
+    def from_ranks(self, ranks: Population) -> Population:
+        """Option indices from positions among the allowed options; both of shape (n, number of choices)."""
+        table = np.zeros((len(self), int(self.allowed_counts.max())), dtype=np.int64)
+        for row, indices in zip(table, self.allowed, strict=True):
+            row[: len(indices)] = indices
+        return table[np.arange(len(self)), ranks]
+
+    def sample(self, n: int, rng: np.random.Generator) -> Population:
+        """`n` architectures, every allowed option equally likely, independent and with repetition: shape (n, choices)."""
+        return self.canonical(self.from_ranks(rng.integers(0, self.allowed_counts, size=(n, len(self)))))
+
+    def enumerate(self) -> Population:
+        """Every architecture of the space once, in lexicographic order.
+
+        Raises:
+            UsageError: the space has more than about four million option tuples.
+        """
+        if self.count() > LARGEST_ENUMERATION:
+            raise UsageError(f"A space of {self.count():.3g} architectures is too large to list; sample it, or narrow it first.")
+        grids = np.meshgrid(*[np.array(indices, dtype=np.int64) for indices in self.allowed], indexing="ij")
+        rows = np.stack(grids, axis=-1).reshape(-1, len(self))
+        return rows if self.canonicalise is None else np.unique(self.canonical(rows), axis=0)
+
+    def canonical(self, population: Population) -> Population:
+        """The representative of each row: what is hashed, compared for novelty and written to studies."""
+        return population if self.canonicalise is None else self.canonicalise(population)
+
+    def keys(self, population: Population) -> list[Architecture]:
+        """The rows as hashable tuples, canonical."""
+        return list(map(tuple, self.canonical(population).tolist()))
+
+    def contains(self, population: Population) -> npt.NDArray[np.bool_]:
+        """Mask of the rows that take only allowed options: shape (n,)."""
+        population = np.asarray(population)
+        inside = (population >= 0) & (population < self.sizes)
+        columns = np.arange(len(self))
+        taken: npt.NDArray[np.bool_] = self.allowed_mask[columns, np.where(inside, population, 0)]
+        return np.asarray((inside & taken).all(axis=1))
+
+    def neighbours(self, architecture: Architecture) -> Population:
+        """Every other architecture of the space that differs in one choice: shape (m, choices), in order of the choices."""
+        rows = [
+            (*architecture[:position], option, *architecture[position + 1 :])
+            for position, indices in enumerate(self.allowed)
+            for option in indices
+            if option != architecture[position]
+        ]
+        own = self.keys(np.array([architecture]))[0]
+        unique = dict.fromkeys(key for key in self.keys(np.array(rows, dtype=np.int64).reshape(-1, len(self))) if key != own)
+        return np.array(list(unique), dtype=np.int64).reshape(-1, len(self))
+
+    def narrow(self, options: Mapping[str, Iterable[str]]) -> SearchSpace:
+        """The same coordinates with only the named options allowed; choices that are not named stay as they are."""
+        position = {name: i for i, name in enumerate(self.names)}
+        allowed = list(self.allowed)
+        for name, kept in options.items():
+            if name not in position:
+                raise unknown("choice", name, self.names)
+            choice, before = self.choices[position[name]], self.allowed[position[name]]
+            kept_indices = {self._option_index(choice, option) for option in kept}
+            allowed[position[name]] = tuple(index for index in before if index in kept_indices)
+        return replace(self, allowed=tuple(allowed))
+
+    def to_names(self, architecture: Architecture | npt.NDArray[np.int64]) -> dict[str, str]:
+        """`{"stage1.block0.op": "mb3_k5", ...}`: the form in which architectures are stored and shown."""
+        return {choice.name: choice.options[int(index)] for choice, index in zip(self.choices, architecture, strict=True)}
+
+    def from_names(self, names: Mapping[str, str]) -> Architecture:
+        """The option indices of an architecture given by names.
+
+        Raises:
+            UsageError: a choice is missing or unknown, or an option does not belong to its choice.
+        """
+        if missing := [name for name in self.names if name not in names]:
+            raise UsageError(f"The architecture lacks the choice {missing[0]!r}; expected all of: {', '.join(self.names)}.")
+        if extra := [name for name in names if name not in self.names]:
+            raise unknown("choice", extra[0], self.names)
+        return tuple(self._option_index(choice, names[choice.name]) for choice in self.choices)
+
+    def population(self, architectures: Sequence[Architecture | npt.NDArray[np.int64]]) -> Population:
+        """The population array of a list of architectures, checked against the space.
+
+        Raises:
+            UsageError: a row has the wrong length or takes an option that is not allowed.
+        """
+        if wrong := [a for a in architectures if len(a) != len(self)]:
+            raise UsageError(f"Architecture {tuple(wrong[0])} has {len(wrong[0])} entries; this space has {len(self)} choices.")
+        population = np.array([tuple(a) for a in architectures], dtype=np.int64).reshape(-1, len(self))
+        if not (inside := self.contains(population)).all():
+            row = population[~inside][0]
+            column = next(i for i, (value, indices) in enumerate(zip(row, self.allowed, strict=True)) if value not in indices)
+            raise UsageError(
+                f"Architecture {tuple(row.tolist())} takes option {row[column]} of {self.names[column]!r}; allowed are {self.allowed[column]}."
+            )
+        return population
+
+    @staticmethod
+    def _option_index(choice: Choice, option: str) -> int:
+        if option not in choice.options:
+            raise unknown(f"option of {choice.name!r}", option, choice.options)
+        return choice.options.index(option)

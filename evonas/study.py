@@ -1,0 +1,209 @@
+"""One search's memory: an Optuna study that stores every proposal whole, and the `History` view that explorers read.
+
+Choices are categorical parameters (of the un-narrowed space, because Optuna refuses distributions that change), costs are
+user attributes named with their unit (`macs`, `latency_ms`), and bounds are constraints: relative violations, at most 0
+where kept. They are stored under the system attribute `constraints`, which every Optuna sampler and the dashboard read;
+the per-name constraints of Optuna 5 are not shown by optuna-dashboard 0.21.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import optuna
+from optuna.distributions import CategoricalDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from evonas.budget import Budget
+from evonas.errors import UsageError
+from evonas.space import Architecture, Population, SearchSpace
+
+WORKER = "worker"
+REPEATS = "repeats_trial"
+
+
+@dataclass(frozen=True)
+class History:
+    """What an explorer may know: the trials of a study in order of their numbers.
+
+    Attributes:
+        space: the coordinates.
+        numbers: trial numbers, ascending, shape (n,).
+        population: canonical architectures, shape (n, choices).
+        scores: fitness, shape (n,); NaN for a trial that is running, failed, infeasible or scored NaN.
+    """
+
+    space: SearchSpace
+    numbers: npt.NDArray[np.int64]
+    population: Population
+    scores: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(cls, study: optuna.Study, space: SearchSpace, start: int | None = None) -> History:
+        """The trials of `study` (those numbered below `start`) that carry every choice of the space and repeat no other."""
+        index = [{option: i for i, option in enumerate(choice.options)} for choice in space.choices]
+        names = space.names
+        rows, numbers, scores = [], [], []
+        for trial in study.get_trials(deepcopy=False)[:start]:
+            params = trial.params
+            if REPEATS not in trial.user_attrs and all(name in params for name in names):
+                rows.append([options[params[name]] for name, options in zip(names, index, strict=True)])
+                numbers.append(trial.number)
+                complete = trial.state == TrialState.COMPLETE and trial.value is not None
+                scores.append(trial.value if complete else np.nan)
+        population = space.canonical(np.array(rows, dtype=np.int64).reshape(-1, len(space)))
+        return cls(space, np.array(numbers, dtype=np.int64), population, np.array(scores, dtype=np.float64))
+
+    @classmethod
+    def empty(cls, space: SearchSpace) -> History:
+        """No trial yet."""
+        return cls(space, np.zeros(0, np.int64), np.zeros((0, len(space)), np.int64), np.zeros(0))
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def before(self, start: int) -> History:
+        """Only the trials numbered below `start`."""
+        keep = self.numbers < start
+        return self if keep.all() else History(self.space, self.numbers[keep], self.population[keep], self.scores[keep])
+
+    @cached_property
+    def keys(self) -> set[Architecture]:
+        """Every architecture that was proposed, whatever became of it."""
+        return set(map(tuple, self.population.tolist()))
+
+    @cached_property
+    def scored(self) -> npt.NDArray[np.int64]:
+        """Positions of the trials with a score, best first; equal scores in order of the trial numbers."""
+        order = np.argsort(-self.scores, kind="stable")
+        return np.asarray(order[np.isfinite(self.scores[order])])
+
+
+def distributions(space: SearchSpace) -> dict[str, CategoricalDistribution]:
+    """Optuna's view of the space, un-narrowed."""
+    return {choice.name: CategoricalDistribution(choice.options) for choice in space.choices}
+
+
+def suggest(trial: optuna.Trial, space: SearchSpace) -> Architecture:
+    """The architecture of a trial, for objectives that are written for plain `study.optimize`."""
+    return space.from_names({choice.name: trial.suggest_categorical(choice.name, choice.options) for choice in space.choices})
+
+
+def open_study(storage: str | Path | optuna.storages.BaseStorage | None, name: str) -> optuna.Study:
+    """Create the study `name`, or go on with it.
+
+    Args:
+        storage: a path (an Optuna journal file), any storage URL that Optuna takes, a storage, or None for memory only.
+        name: name of the study inside its storage.
+
+    Raises:
+        UsageError: the storage cannot be opened.
+    """
+    try:
+        return optuna.create_study(study_name=name, storage=open_storage(storage), direction="maximize", load_if_exists=True)
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(
+            f"Cannot open the storage {str(storage)!r}: {_first_line(error)}. Expected a file path or an Optuna storage URL."
+        ) from error
+
+
+def open_storage(storage: str | Path | optuna.storages.BaseStorage | None) -> Any:
+    """The Optuna storage behind a path or URL; see `open_study`."""
+    if storage is None or isinstance(storage, optuna.storages.BaseStorage):
+        return storage
+    if "://" not in str(storage):
+        return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(storage)))
+    if str(storage).startswith("redis"):
+        return optuna.storages.JournalStorage(optuna.storages.journal.JournalRedisBackend(str(storage)))
+    try:
+        return optuna.storages.get_storage(str(storage))
+    except Exception as error:
+        raise UsageError(
+            f"Cannot open the storage {str(storage)!r}: {_first_line(error)}. Expected a file path or an Optuna storage URL."
+        ) from error
+
+
+def repair_journal(path: Path) -> str | None:
+    """Cut a torn last line, which a killed process leaves, from a journal file; returns what was done, or None.
+
+    Only for a file that no other process writes to.
+
+    Raises:
+        UsageError: a line before the last is damaged, which no kill explains.
+    """
+    if not path.exists():
+        return None
+    Path(f"{path}.lock").unlink(missing_ok=True)  # optuna's own lock outlives a killed process
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    for number, line in enumerate(whole.splitlines(), start=1):
+        try:
+            json.loads(line)
+        except ValueError:
+            raise UsageError(
+                f"Line {number} of {path} is damaged; expected one JSON object a line. Restore the file, or start over with --fresh."
+            ) from None
+    if len(whole) == len(content):
+        return None
+    with path.open("r+b") as file:
+        file.truncate(len(whole))
+    return f"cut {len(content) - len(whole)} bytes of a torn last line from {path.name}"
+
+
+def cost_attributes(budget: Budget, population: Population) -> list[dict[str, float]]:
+    """The user attributes of each row: every cost, named with its unit."""
+    values = budget.values(population)
+    names = {name: f"{name}_{cost.unit}" if cost.unit else name for name, cost in budget.costs.items()}
+    return [{names[name]: float(column[row]) for name, column in values.items()} for row in range(len(population))]
+
+
+def store_proposals(study: optuna.Study, space: SearchSpace, budget: Budget, population: Population, worker: str) -> None:
+    """Write each row as a RUNNING trial, whole and in a single write."""
+    attributes, violations = cost_attributes(budget, population), budget.violations(population)
+    options = distributions(space)
+    for row, costs, violation in zip(population, attributes, violations, strict=True):
+        study.add_trial(
+            create_trial(
+                state=TrialState.RUNNING,
+                params=space.to_names(row),
+                distributions=dict(options),
+                user_attrs={**costs, WORKER: worker},
+                system_attrs={"constraints": violation.tolist()} if budget.bounds else {},
+            )
+        )
+
+
+def annotate(study: optuna.Study, trial_id: int, space: SearchSpace, budget: Budget, row: Architecture) -> npt.NDArray[np.float64]:
+    """Write costs and constraints onto a trial that Optuna made; returns the violations."""
+    population = np.array([row], dtype=np.int64)
+    violations = budget.violations(population)[0]
+    storage = study._storage
+    for name, value in cost_attributes(budget, population)[0].items():
+        storage.set_trial_user_attr(trial_id, name, value)
+    if budget.bounds:
+        storage.set_trial_system_attr(trial_id, "constraints", violations.tolist())
+    return violations
+
+
+def running(study: optuna.Study, worker: str) -> list[FrozenTrial]:
+    """The trials that `worker` has proposed and not told."""
+    trials = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    return [trial for trial in trials if trial.user_attrs.get(WORKER) == worker]
+
+
+def rows_of(space: SearchSpace, trials: Sequence[FrozenTrial]) -> Population:
+    """The population of a list of trials, not canonicalised: shape (n, choices)."""
+    return np.array([space.from_names(trial.params) for trial in trials], dtype=np.int64).reshape(-1, len(space))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -1,0 +1,134 @@
+"""Costs that add up: one table for each block, over the choices that the block's cost depends on.
+
+MACs are multiply-accumulates of convolutions and linear layers (what the mobile literature calls FLOPs); parameters are all
+that `Module.parameters()` counts. A network's cost is the sum of its blocks', so a population needs one look-up a block.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from evonas.space import Architecture, Population, SearchSpace
+
+
+class Part(Protocol):
+    """A piece of a network whose cost depends on a few choices: what `ChainSupernet.parts` gives."""
+
+    name: str
+    choices: tuple[int, ...]
+    input_shape: tuple[int, ...]
+    build: Callable[..., nn.Module]
+
+
+Measure = Callable[[nn.Module, tuple[int, ...]], float]
+
+
+@dataclass(frozen=True)
+class AdditiveCost:
+    """A sum of tables.
+
+    Attributes:
+        unit: of the values, "" for a plain count.
+        constant: what every network has.
+        tables: (columns of the population, table with one axis for each of them). No two tables share a column.
+    """
+
+    unit: str
+    constant: float
+    tables: tuple[tuple[tuple[int, ...], npt.NDArray[np.float64]], ...]
+
+    def __call__(self, population: Population) -> npt.NDArray[np.float64]:
+        """The cost of every row: shape (n,)."""
+        population = np.asarray(population)
+        total = np.full(len(population), self.constant, dtype=np.float64)
+        for columns, table in self.tables:
+            flat = population[:, columns[0]]
+            for column, size in zip(columns[1:], table.shape[1:], strict=True):
+                flat = flat * size + population[:, column]
+            total += table.ravel().take(flat)
+        return total
+
+    def extremes(self, space: SearchSpace) -> tuple[Architecture, Architecture]:
+        """The cheapest and the dearest architecture of a space, exactly: tables share no column, so each may choose alone."""
+        found = []
+        for pick in (np.argmin, np.argmax):
+            row = np.array([indices[0] for indices in space.allowed], dtype=np.int64)
+            for columns, table in self.tables:
+                options = np.ix_(*(space.allowed[column] for column in columns))
+                best = np.unravel_index(pick(table[options]), table[options].shape)
+                for column, position in zip(columns, best, strict=True):
+                    row[column] = space.allowed[column][int(position)]
+            found.append(tuple(row.tolist()))
+        return found[0], found[1]
+
+
+def tabulate(space: SearchSpace, parts: Sequence[Part], measure: Measure, unit: str = "") -> AdditiveCost:
+    """Measure every option of every part once.
+
+    Args:
+        space: the coordinates of the choices.
+        parts: all parts of the network.
+        measure: cost of a stand-alone module for one image of a shape (channels, height, width).
+        unit: of what `measure` returns.
+    """
+    constant, tables = 0.0, []
+    for part in parts:
+        if not part.choices:
+            constant += measure(part.build(), part.input_shape)
+            continue
+        sizes = [len(space.choices[column].options) for column in part.choices]
+        table = np.empty(sizes)
+        for options in itertools.product(*map(range, sizes)):
+            table[options] = measure(part.build(*options), part.input_shape)
+        tables.append((part.choices, table))
+    columns = [column for choices, _ in tables for column in choices]
+    if len(set(columns)) != len(columns):
+        raise ValueError("two parts read the same choice; merge their tables before adding them up")
+    return AdditiveCost(unit, constant, tuple(tables))
+
+
+def count_params(module: nn.Module, input_shape: tuple[int, ...]) -> float:
+    """Number of weights and biases."""
+    return float(sum(parameter.numel() for parameter in module.parameters()))
+
+
+def count_macs(module: nn.Module, input_shape: tuple[int, ...]) -> float:
+    """Multiply-accumulates for one image of `input_shape` (channels, height, width), from the shapes of the layers."""
+    total = 0
+
+    def count(layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        nonlocal total
+        if isinstance(layer, nn.Conv2d):
+            kernel = layer.kernel_size[0] * layer.kernel_size[1]
+            total += output.numel() * kernel * layer.in_channels // layer.groups
+        elif isinstance(layer, nn.Linear):
+            total += output.numel() * layer.in_features
+
+    hooks = [layer.register_forward_hook(count) for layer in module.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    training = module.training
+    try:
+        with torch.no_grad():
+            module.eval()(torch.zeros(1, *input_shape, device=next((p.device for p in module.parameters()), torch.device("cpu"))))
+    finally:
+        module.train(training)
+        for hook in hooks:
+            hook.remove()
+    return float(total)
+
+
+def macs(space: SearchSpace, parts: Sequence[Part]) -> AdditiveCost:
+    """MACs of every architecture."""
+    return tabulate(space, parts, count_macs)
+
+
+def params(space: SearchSpace, parts: Sequence[Part]) -> AdditiveCost:
+    """Parameters of every architecture."""
+    return tabulate(space, parts, count_params)

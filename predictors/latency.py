@@ -1,0 +1,187 @@
+"""Latency of every architecture of a space, from a table of blocks: measured on this host, or read from a file.
+
+A block run alone pays for its own start and for reading its input cold, so the sum of measured blocks overstates a small
+network (1.0 to 2.7 times, measured). `corrected` fits an affine map to about ten networks measured whole and keeps the
+residual, which every report shows. The map has a positive slope, so the ends of the table stay the ends.
+
+A table file is JSON:
+
+    {"device": "Pixel 9", "unit": "ms", "constant": 0.8,
+     "choices": {"stage0.block0.op": {"mb3_k3": 0.41, "skip": 0.0, ...}, ...},
+     "slope": 1.0, "intercept": 0.0}
+
+`constant` is what every network has (stem, head); `slope` and `intercept` (optional) are the affine map.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from evonas.errors import UsageError, unknown
+from evonas.files import read_json, write_json
+from evonas.space import Architecture, Population, SearchSpace
+from predictors.costs import AdditiveCost, Part, tabulate
+from predictors.runtime import Backend, measure, time_onnx
+
+
+@dataclass(frozen=True)
+class Residual:
+    """How far a corrected table is from the networks it was fitted to, relative to what was measured."""
+
+    networks: int
+    mean: float
+    worst: float
+
+    def __str__(self) -> str:
+        return f"{self.networks} networks measured whole: mean error {100 * self.mean:.1f} %, worst {100 * self.worst:.1f} %"
+
+
+@dataclass(frozen=True)
+class LatencyTable:
+    """Milliseconds of an architecture: `intercept + slope * (sum over blocks)`. A cost.
+
+    Attributes:
+        device: what was measured.
+        blocks: the sum over blocks.
+        slope, intercept: the affine map.
+        residual: how well it fits, where it was fitted.
+    """
+
+    device: str
+    blocks: AdditiveCost
+    slope: float = 1.0
+    intercept: float = 0.0
+    residual: Residual | None = None
+    unit: str = "ms"
+
+    def __call__(self, population: Population) -> npt.NDArray[np.float64]:
+        """Milliseconds of every row: shape (n,)."""
+        return self.intercept + self.slope * self.blocks(population)
+
+    def extremes(self, space: SearchSpace) -> tuple[Architecture, Architecture]:
+        """The fastest and the slowest architecture, exactly."""
+        return self.blocks.extremes(space)
+
+    def save(self, path: Path, space: SearchSpace) -> None:
+        """Write the table file."""
+        choices = {}
+        for columns, table in self.blocks.tables:
+            if len(columns) != 1:
+                raise ValueError("a table file holds one choice a block")
+            choice = space.choices[columns[0]]
+            choices[choice.name] = dict(zip(choice.options, table.tolist(), strict=True))
+        residual = asdict(self.residual) if self.residual else None
+        content = {"device": self.device, "unit": self.unit, "constant": self.blocks.constant, "choices": choices}
+        write_json(path, {**content, "slope": self.slope, "intercept": self.intercept, "residual": residual})
+
+
+def read_table(path: Path, space: SearchSpace) -> LatencyTable:
+    """Read a table file and check it against a space.
+
+    Raises:
+        UsageError: the file is missing or damaged, its unit is not ms, a choice or an option is missing or unknown, or a
+            value is not a finite number.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict) or not isinstance(content.get("choices"), dict):
+        raise UsageError(f"{path} is no latency table; expected JSON with the keys device, unit, constant and choices.")
+    if content.get("unit") != "ms":
+        raise UsageError(f"{path} gives latencies in {content.get('unit')!r}; expected the unit 'ms'.")
+    for name in content["choices"]:
+        if name not in space.names:
+            raise UsageError(f"{path}: {unknown('choice', name, space.names)}")
+    tables = []
+    for column, choice in enumerate(space.choices):
+        entries = content["choices"].get(choice.name, {})
+        if missing := [option for option in choice.options if option not in entries]:
+            raise UsageError(f"{path} lacks the option {missing[0]!r} of {choice.name!r}; expected {', '.join(choice.options)}.")
+        tables.append(((column,), np.array([_number(path, choice.name, entries[option]) for option in choice.options])))
+    residual = content.get("residual")
+    return LatencyTable(
+        str(content.get("device", path.stem)),
+        AdditiveCost("ms", _number(path, "constant", content.get("constant", 0.0)), tuple(tables)),
+        _number(path, "slope", content.get("slope", 1.0)),
+        _number(path, "intercept", content.get("intercept", 0.0)),
+        Residual(**residual) if isinstance(residual, dict) else None,
+    )
+
+
+def measure_blocks(
+    space: SearchSpace,
+    parts: Sequence[Part],
+    folder: Path,
+    *,
+    backend: Backend = time_onnx,
+    device: str = "this host, ONNX Runtime, one thread",
+    on_progress: Callable[[float], None] | None = None,
+) -> LatencyTable:
+    """Measure every option of every part once; equal blocks on equal shapes are measured together.
+
+    Args:
+        space: coordinates of the choices.
+        parts: of the network, see `predictors.costs.Part`.
+        folder: for the exported files while they are measured.
+        backend: (ONNX file, image shape) -> milliseconds.
+        device: name of what the backend measures.
+        on_progress: called with the share of options done.
+    """
+    known: dict[tuple[str, tuple[int, ...]], float] = {}
+    total = sum(math.prod(len(space.choices[c].options) for c in part.choices) for part in parts)
+    done = 0
+
+    def milliseconds(module: nn.Module, input_shape: tuple[int, ...]) -> float:
+        nonlocal done
+        key = (repr(module), input_shape)
+        if key not in known:
+            known[key] = 0.0 if isinstance(module, nn.Identity) else measure(module, input_shape, folder, backend)
+        done += 1
+        if on_progress is not None:
+            on_progress(done / total)
+        return known[key]
+
+    return LatencyTable(device, tabulate(space, parts, milliseconds, "ms"))
+
+
+def spread(space: SearchSpace, table: LatencyTable, n: int, seed: int) -> Population:
+    """`n` different architectures at even steps through the ranking of 1,000 random ones by the table."""
+    population = np.unique(space.sample(1000, np.random.default_rng([seed, 3])), axis=0)
+    order = np.argsort(table(population), kind="stable")
+    return population[order[np.unique(np.linspace(0, len(order) - 1, n).round().astype(int))]]
+
+
+def corrected(table: LatencyTable, population: Population, measured: Sequence[float]) -> LatencyTable:
+    """The table with the affine map that fits networks measured whole best (least squares, relative errors).
+
+    Args:
+        table: sums of blocks.
+        population: the networks, at least three.
+        measured: their milliseconds.
+
+    Raises:
+        UsageError: the measurements do not grow with the table (a machine too noisy to measure on).
+    """
+    sums, y = table.blocks(population), np.asarray(measured, dtype=np.float64)
+    design = np.stack([np.ones_like(sums), sums], axis=1) / y[:, None]
+    (intercept, slope), *_ = np.linalg.lstsq(design, np.ones_like(y), rcond=None)
+    if len(y) < 3 or not slope > 0:
+        raise UsageError(
+            f"The latency of {len(y)} whole networks does not grow with the sum of their blocks (slope {slope:.3g}); expected at least 3 "
+            f"networks on a quiet machine. Measure again, or give a table with --latency-table."
+        )
+    fitted = replace(table, slope=float(slope), intercept=float(intercept))
+    error = np.abs(fitted(population) / y - 1)
+    return replace(fitted, residual=Residual(len(y), float(error.mean()), float(error.max())))
+
+
+def _number(path: Path, what: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise UsageError(f"{path}: {what} holds {value!r}; expected a finite number of milliseconds.")
+    return float(value)

@@ -1,0 +1,130 @@
+"""Operators of the chain family, and the block that chooses among several.
+
+The inverted residual is that of Sandler et al., "MobileNetV2", 2018, arXiv 1801.04381; squeeze-and-excitation that of
+Hu et al., 2017, arXiv 1709.01507, with the reduced width taken from the block's input as MobileNet descendants do.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+
+class SqueezeExcite(nn.Module):
+    """Scales every channel by a gate computed from the channel means: (n, c, h, w) -> (n, c, h, w)."""
+
+    def __init__(self, channels: int, reduced: int) -> None:
+        super().__init__()
+        self.reduce = nn.Conv2d(channels, reduced, 1)
+        self.expand = nn.Conv2d(reduced, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate = torch.relu(self.reduce(x.mean((2, 3), keepdim=True)))
+        return x * torch.sigmoid(self.expand(gate))
+
+
+class InvertedResidual(nn.Module):
+    """Expand (1x1), filter (depthwise k x k), project (1x1), with a residual where the shape stays.
+
+    Args:
+        in_channels: channels in.
+        out_channels: channels out.
+        kernel: size of the depthwise filter, odd.
+        expansion: hidden channels are this many times the channels in.
+        stride: of the depthwise filter.
+        squeeze_excite: gate the hidden channels.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int, expansion: int, stride: int = 1, squeeze_excite: bool = False
+    ) -> None:
+        super().__init__()
+        hidden = in_channels * expansion
+        self.residual = stride == 1 and in_channels == out_channels
+        self.expand = conv_bn(in_channels, hidden, 1)
+        self.depthwise = conv_bn(hidden, hidden, kernel, stride=stride, groups=hidden)
+        self.squeeze_excite = SqueezeExcite(hidden, max(in_channels // 4, 4)) if squeeze_excite else nn.Identity()
+        self.project = conv_bn(hidden, out_channels, 1, activation=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.project(self.squeeze_excite(self.depthwise(self.expand(x))))
+        return x + out if self.residual else out
+
+
+def conv_bn(in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1, activation: bool = True) -> nn.Sequential:
+    """Convolution without bias, batch norm and, unless told otherwise, ReLU6; "same" padding for odd kernels."""
+    layers: list[nn.Module] = [
+        nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(out_channels),
+    ]
+    return nn.Sequential(*layers, nn.ReLU6(inplace=True)) if activation else nn.Sequential(*layers)
+
+
+class ChoiceBlock(nn.Module):
+    """A block of a chain that reads one choice and runs the option it names.
+
+    Every block of a chain has `name`, `reads` (names of the choices it reads, in order), `forward(x, *options)` and
+    `extract(*options)`; `FixedBlock` is the one that reads none.
+
+    Args:
+        name: short name inside the network, such as "stage0_block1".
+        reads: the choice.
+        options: modules by option name, in the order of the choice's options.
+    """
+
+    def __init__(self, name: str, reads: str, options: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self.name = name
+        self.reads: tuple[str, ...] = (reads,)
+        self.options = nn.ModuleDict(options)
+        self._in_order = tuple(options)
+
+    def active(self, option: int) -> nn.Module:
+        """The module that runs for an option; it shares its weights with the supernet."""
+        return self.options[self._in_order[option]]
+
+    def forward(self, x: Tensor, option: int) -> Tensor:
+        return self.active(option)(x)
+
+    def extract(self, option: int) -> nn.Module:
+        """A copy of the option as a plain module."""
+        return copy.deepcopy(self.active(option))
+
+
+class FixedBlock(nn.Module):
+    """A block that reads no choice: a stem, a head."""
+
+    def __init__(self, name: str, module: nn.Module) -> None:
+        super().__init__()
+        self.name = name
+        self.reads: tuple[str, ...] = ()
+        self.module = module
+
+    def active(self) -> nn.Module:
+        """The module; it shares its weights with the supernet."""
+        return self.module
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.module(x)
+
+    def extract(self) -> nn.Module:
+        """A copy of the module."""
+        return copy.deepcopy(self.module)
+
+
+def initialise(module: nn.Module, seed: int) -> None:
+    """Draw all weights anew, in place: He normal (fan out) for convolutions, N(0, 0.01) for linear layers, 1 and 0 for norms."""
+    generator = torch.Generator().manual_seed(seed)
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", generator=generator)
+        elif isinstance(layer, nn.Linear):
+            nn.init.normal_(layer.weight, 0.0, 0.01, generator=generator)
+        elif isinstance(layer, nn.BatchNorm2d):
+            layer.reset_running_stats()
+            nn.init.ones_(layer.weight)
+        if isinstance(getattr(layer, "bias", None), nn.Parameter):
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]

@@ -1,0 +1,252 @@
+"""Fitness: accuracy with inherited weights, of a whole population at once, sharing what candidates have in common.
+
+Batch-norm statistics are recalibrated for every candidate on a fixed set of training images (Guo et al., 2019, arXiv
+1904.00420, section 3.4; cumulative means instead of the official code's moving average, and the same images for all, which
+the official code does not keep). Two candidates that agree on their first blocks compute the same activations and the same
+statistics there. The population is therefore sorted and walked depth-first as a trie, with one stack of activations: every
+shared prefix is computed once, and the results are those of the candidate-by-candidate loop (`score_one_by_one`, the
+reference that tests compare with).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from evonas.errors import UsageError
+from evonas.space import Population
+from supernet.chain import ChainSupernet
+from supernet.data import Batch, Part
+from supernet.training.loop import autocast
+
+Statistics = list[tuple[Tensor, Tensor]]
+T = TypeVar("T")
+
+MOST_ROWS_AT_ONCE = 1024  # bounds the memory of the statistics of all nodes of one walk
+
+
+class InheritedFitness:
+    """Scores a population with the weights of a trained supernet.
+
+    Args:
+        supernet: in whatever mode; it is left as it was found.
+        search: the images that scores are measured on, all of them for every candidate.
+        calibration: training images that batch-norm statistics are taken from, in batches of `calibration_batch`.
+        batch_size: images scored at once; halved, with a warning, when memory runs out (scores do not depend on it).
+        calibration_batch: images whose statistics are taken together; scores do depend on it, so it is never changed.
+        device: where to compute.
+        on_progress: called with the share of the population that is scored.
+    """
+
+    def __init__(
+        self,
+        supernet: ChainSupernet,
+        search: Part,
+        calibration: Part,
+        *,
+        batch_size: int = 500,
+        calibration_batch: int = 128,
+        device: torch.device | None = None,
+        on_progress: Callable[[float], None] | None = None,
+    ) -> None:
+        self.supernet = supernet
+        self.search = search
+        self.calibration = calibration
+        self.batch_size = batch_size
+        self.calibration_batch = calibration_batch
+        self.device = device or torch.device("cpu")
+        self.on_progress = on_progress
+
+    def __call__(self, population: Population) -> npt.NDArray[np.float64]:
+        """Accuracy in [0, 1] on the search images: shape (n,)."""
+        return np.concatenate([np.zeros(0), *(scores for scores in self._map(population, self._accuracy))])[self._inverse(population)]
+
+    def logits(self, population: Population) -> Tensor:
+        """Logits on the search images, shape (n, images, classes): what comparisons look at."""
+        rows = torch.cat(list(self._map(population, self._logits)))
+        return rows[torch.from_numpy(self._inverse(population))]
+
+    def _inverse(self, population: Population) -> npt.NDArray[np.int64]:
+        return np.argsort(walk_order(self.supernet, population)[0])
+
+    def _map(self, population: Population, measure: Callable[[Population, npt.NDArray[np.int64]], T]) -> Iterator[T]:
+        order, _ = walk_order(self.supernet, population)
+        self.supernet.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for start in range(0, len(order), MOST_ROWS_AT_ONCE):
+            rows = population[order[start : start + MOST_ROWS_AT_ONCE]]
+            while True:
+                try:
+                    yield measure(rows, walk_order(self.supernet, rows)[1])
+                    break
+                except RuntimeError as error:
+                    if not _out_of_memory(error):
+                        raise
+                    self._halve()
+            if self.on_progress is not None:
+                self.on_progress(min(start + len(rows), len(order)) / len(order))
+
+    def _halve(self) -> None:
+        if self.batch_size <= 1:
+            raise UsageError("Not enough memory to score a single image; expected room for one. Use a smaller space or a larger device.")
+        self.batch_size //= 2
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        warnings.warn(f"out of memory: scoring goes on with batches of {self.batch_size} images (scores do not depend on it)", stacklevel=4)
+
+    def _accuracy(self, rows: Population, shared: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        correct = torch.zeros(len(rows), dtype=torch.long, device=self.device)
+        with _borrowed(self.supernet) as norms, torch.no_grad(), autocast(self.device):
+            statistics = self._calibrate(rows, shared, norms)
+            for images, labels in self.search.batches(self.batch_size, self.device):
+                for i, logits in enumerate(self._forward(images, rows, shared, norms, statistics)):
+                    correct[i] += (logits.argmax(1) == labels).sum()
+        return correct.cpu().numpy() / len(self.search)
+
+    def _logits(self, rows: Population, shared: npt.NDArray[np.int64]) -> Tensor:
+        parts: list[list[Tensor]] = [[] for _ in rows]
+        with _borrowed(self.supernet) as norms, torch.no_grad(), autocast(self.device):
+            statistics = self._calibrate(rows, shared, norms)
+            for images, _ in self.search.batches(self.batch_size, self.device):
+                for i, logits in enumerate(self._forward(images, rows, shared, norms, statistics)):
+                    parts[i].append(logits.float().cpu())
+        return torch.stack([torch.cat(part) for part in parts])
+
+    def _calibrate(self, rows: Population, shared: npt.NDArray[np.int64], norms: _Norms) -> list[Statistics]:
+        """Statistics of every node of the trie, in the order in which the walk comes to them."""
+        statistics: list[Statistics] = []
+        _only_norms_train(self.supernet)
+        for number, (images, _) in enumerate(self.calibration.batches(self.calibration_batch, self.device)):
+            node, stack = 0, [images]
+            for row, keep in zip(rows, shared, strict=True):
+                del stack[keep + 1 :]
+                for module in self.supernet.active(row)[keep:]:
+                    layers = norms(module)
+                    if number == 0:
+                        statistics.append([(torch.zeros_like(n.running_mean), torch.ones_like(n.running_var)) for n in layers])  # type: ignore[arg-type]
+                    _attach(layers, statistics[node], momentum=1 / (number + 1))
+                    stack.append(module(stack[-1]))
+                    node += 1
+        return statistics
+
+    def _forward(
+        self, images: Tensor, rows: Population, shared: npt.NDArray[np.int64], norms: _Norms, statistics: list[Statistics]
+    ) -> Iterator[Tensor]:
+        """The logits of every row, with the statistics of its nodes."""
+        self.supernet.eval()
+        node, stack = 0, [images]
+        for row, keep in zip(rows, shared, strict=True):
+            del stack[keep + 1 :]
+            for module in self.supernet.active(row)[keep:]:
+                _attach(norms(module), statistics[node])
+                stack.append(module(stack[-1]))
+                node += 1
+            yield stack[-1]
+
+
+def walk_order(supernet: ChainSupernet, population: Population) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The order of a depth-first walk, and how many leading blocks each row in it shares with the row before.
+
+    Returns:
+        order: positions in the population, shape (n,).
+        shared: shape (n,), for the rows in that order; 0 for the first, the number of blocks for a repeated row.
+    """
+    columns = list(dict.fromkeys(column for columns in supernet.columns for column in columns))
+    order = np.lexsort(population[:, columns[::-1]].T) if len(population) else np.zeros(0, np.int64)
+    rows = population[order]
+    same = np.ones((len(rows), len(supernet.columns)), dtype=bool)
+    for block, reads in enumerate(supernet.columns):
+        same[1:, block] = (rows[1:, reads] == rows[:-1, reads]).all(axis=1)
+    same[:1] = False
+    return order, np.logical_and.accumulate(same, axis=1).sum(axis=1)
+
+
+def score_one_by_one(supernet: ChainSupernet, population: Population, search: Part, calibration: Part, *, batch_size: int = 500,
+                     calibration_batch: int = 128, device: torch.device | None = None) -> Iterator[Tensor]:  # fmt: skip
+    """The reference: for each candidate recalibrate, then score; yields logits of shape (images, classes)."""
+    device = device or torch.device("cpu")
+    for row in population:
+        with _borrowed(supernet), torch.no_grad(), autocast(device):
+            path = nn.Sequential(*supernet.active(row))
+            recalibrate(path, calibration.batches(calibration_batch, device))
+            path.eval()
+            yield torch.cat([path(images).float().cpu() for images, _ in search.batches(batch_size, device)])
+
+
+def recalibrate(network: nn.Module, batches: Iterator[Batch]) -> None:
+    """Replace batch-norm statistics by cumulative means over the batches, each normalised by its own statistics."""
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    was_training = network.training
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # torch's word for the cumulative mean
+    _only_norms_train(network)
+    with torch.no_grad():
+        for images, _ in batches:
+            network(images)
+    network.train(was_training)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+
+
+def _only_norms_train(network: nn.Module) -> None:
+    """Batch norm takes statistics, everything else (dropout) is at rest."""
+    network.eval()
+    for module in network.modules():
+        if isinstance(module, _BatchNorm):
+            module.training = True
+
+
+class _Norms:
+    """The batch-norm layers of a module, looked up once."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, list[_BatchNorm]] = {}
+
+    def __call__(self, module: nn.Module) -> list[_BatchNorm]:
+        if id(module) not in self._known:
+            self._known[id(module)] = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
+        return self._known[id(module)]
+
+
+def _attach(layers: Sequence[_BatchNorm], statistics: Statistics, momentum: float | None = None) -> None:
+    """Let the layers read (and, in training mode, update) these tensors instead of their own; nothing is copied."""
+    for layer, (mean, variance) in zip(layers, statistics, strict=True):
+        layer._buffers["running_mean"], layer._buffers["running_var"] = mean, variance
+        layer._buffers["num_batches_tracked"] = None  # the momentum says it all, which spares a kernel a layer
+        layer.momentum = momentum
+
+
+@contextmanager
+def _borrowed(supernet: ChainSupernet) -> Iterator[_Norms]:
+    """Lends the supernet's batch-norm layers; their statistics and every module's mode are put back at the end."""
+    modes = [(module, module.training) for module in supernet.modules()]
+    layers = [module for module in supernet.modules() if isinstance(module, _BatchNorm)]
+    kept = [(layer, dict(layer._buffers), layer.momentum) for layer in layers]
+    for layer in layers:
+        layer._buffers = {name: None if buffer is None else buffer.clone() for name, buffer in layer._buffers.items()}
+    try:
+        yield _Norms()
+    finally:
+        for layer, buffers, momentum in kept:
+            layer._buffers, layer.momentum = buffers, momentum
+        for module, training in modes:
+            module.training = training
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    text = str(error).lower()
+    return (
+        isinstance(error, torch.OutOfMemoryError)
+        or "out of memory" in text
+        or "can't allocate memory" in text
+        or "not enough memory" in text
+    )

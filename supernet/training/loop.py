@@ -1,0 +1,196 @@
+"""The one training loop: data, optimiser, schedule, precision, device, checkpoints and progress.
+
+What is particular to a way of training (which path a step takes, what its loss is) stands in a `Way`, one file each. All
+randomness of an epoch comes from (seed, epoch), so training that was killed goes on from its last checkpoint to the same
+weights, bit for bit on the CPU with the same number of threads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from evonas.errors import UsageError
+from evonas.files import written_whole
+from supernet.data import Batch, Part
+
+
+class Way(Protocol):
+    """A way of training."""
+
+    def step(self, network: nn.Module, batch: Batch, rng: np.random.Generator) -> Tensor:
+        """The loss of one step, with its graph; the loop does the rest."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What must be remembered between epochs."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """`auto` is the GPU where there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except Exception as error:
+        raise UsageError(f"Cannot use the device {name!r}: {str(error).splitlines()[0]}. Expected auto, cpu or cuda.") from None
+    return device
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """bf16 on CUDA, full precision elsewhere."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
+
+
+def train(
+    network: nn.Module,
+    way: Way,
+    part: Part,
+    *,
+    epochs: int,
+    batch_size: int = 128,
+    lr: float = 0.1,
+    momentum: float = 0.9,
+    weight_decay: float = 4e-5,
+    warmup_epochs: float = 2.0,
+    clip: float = 5.0,
+    seed: int = 0,
+    device: torch.device | None = None,
+    checkpoint: Path | None = None,
+    identity: Any = None,
+    on_progress: Callable[[float, float], None] | None = None,
+) -> list[float]:
+    """Train in place with SGD, linear warm-up and cosine decay; returns the mean loss of every epoch.
+
+    Parameters without a gradient in a step (everything off the path) are left alone entirely: no weight decay and no
+    momentum reaches them. Weight decay spares 1-dimensional parameters, as in the SPOS code.
+
+    Args:
+        network: moved to `device`, in channels-last layout.
+        way: gives the loss of a step.
+        part: the training images.
+        epochs: passes over them.
+        lr: peak learning rate, for this batch size.
+        warmup_epochs: epochs over which it rises; at most a fifth of all.
+        clip: largest norm of the gradient.
+        checkpoint: file that is written after every epoch and continued from when it is there.
+        identity: plain data that a checkpoint must agree on (the space, the layout) to be continued.
+        on_progress: called with (share done, loss) several times an epoch.
+
+    Raises:
+        UsageError: the loss is no longer finite, or the checkpoint is damaged or of something else.
+    """
+    device = device or torch.device("cpu")
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    decayed = [p for p in network.parameters() if p.ndim > 1]
+    spared = [p for p in network.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]
+    optimizer = torch.optim.SGD(groups, lr=lr, momentum=momentum)
+    steps = max(len(part) // min(batch_size, len(part)), 1)
+    losses: list[float] = []
+    if checkpoint is not None and checkpoint.exists():
+        losses = _resume(checkpoint, network, optimizer, way, identity, epochs)
+    for epoch in range(len(losses), epochs):
+        network.train()
+        rng = np.random.default_rng([seed, epoch])
+        total = torch.zeros((), device=device)
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(int(rng.integers(1 << 62)))
+            for step, batch in enumerate(part.epoch(batch_size, (seed, epoch), device)):
+                rate = lr * schedule(epoch + step / steps, epochs, warmup_epochs)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                optimizer.zero_grad(set_to_none=True)
+                with autocast(device):
+                    loss = way.step(network, batch, rng)
+                loss.backward()  # type: ignore[no-untyped-call]
+                torch.nn.utils.clip_grad_norm_([p for p in network.parameters() if p.grad is not None], clip)
+                optimizer.step()
+                total += loss.detach()
+                if step % 16 == 15 or step == steps - 1:
+                    mean = float(total) / (step + 1)
+                    if not math.isfinite(mean):
+                        raise UsageError(
+                            f"The loss became {mean} in epoch {epoch + 1} of {epochs} (learning rate {rate:.3g}); expected a finite number. "
+                            f"Lower the learning rate, or check the images."
+                        )
+                    if on_progress is not None:
+                        on_progress((epoch + (step + 1) / steps) / epochs, mean)
+        losses.append(float(total) / steps)
+        if checkpoint is not None:
+            _save(checkpoint, network, optimizer, way, identity, losses)
+    network.eval()
+    return losses
+
+
+def schedule(epoch: float, epochs: int, warmup_epochs: float) -> float:
+    """Share of the peak learning rate at a fractional epoch: linear warm-up, then half a cosine to zero."""
+    warmup = min(warmup_epochs, epochs / 5)
+    if epoch < warmup:
+        return (epoch + 0.1) / (warmup + 0.1)
+    return 0.5 * (1 + math.cos(math.pi * (epoch - warmup) / max(epochs - warmup, 1e-9)))
+
+
+def load_checkpoint(path: Path, identity: Any) -> dict[str, Any]:
+    """Read a checkpoint without unpickling anything but tensors and plain data.
+
+    Raises:
+        UsageError: it is missing, damaged, or belongs to something else than `identity`.
+    """
+    if not path.exists():
+        raise UsageError(f"There is no checkpoint {path}; expected a file written by a training run.")
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        found = content["identity"]
+    except Exception as error:
+        raise UsageError(
+            f"Cannot read the checkpoint {path}: {str(error).splitlines()[0][:120]}. Restore it, or start over with --fresh."
+        ) from None
+    if found != identity:
+        difference = _difference(found, identity)
+        raise UsageError(
+            f"The checkpoint {path} belongs to another network ({difference}). Use the settings it was made with, or start over with --fresh."
+        )
+    return content
+
+
+def _difference(found: Any, expected: Any) -> str:
+    if isinstance(found, dict) and isinstance(expected, dict):
+        for key in {**found, **expected}:
+            if found.get(key) != expected.get(key):
+                return f"{key}: {str(found.get(key))[:60]}, expected {str(expected.get(key))[:60]}"
+    return f"{str(found)[:60]}, expected {str(expected)[:60]}"
+
+
+def _save(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, way: Way, identity: Any, losses: list[float]) -> None:
+    content = {
+        "identity": identity,
+        "losses": losses,
+        "network": network.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "way": way.state_dict(),
+    }
+    with written_whole(path) as temporary:
+        torch.save(content, temporary)
+
+
+def _resume(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, way: Way, identity: Any, epochs: int) -> list[float]:
+    content = load_checkpoint(path, identity)
+    losses: list[float] = content["losses"]
+    if len(losses) > epochs:
+        raise UsageError(
+            f"The checkpoint {path} has {len(losses)} epochs, more than the {epochs} asked for. Ask for as many, or start over with --fresh."
+        )
+    network.load_state_dict(content["network"])
+    optimizer.load_state_dict(content["optimizer"])
+    way.load_state_dict(content["way"])
+    return losses

@@ -1,0 +1,46 @@
+"""Stand-alone training: an ordinary network, every weight in every step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from supernet.data import Batch, Part
+from supernet.training.loop import autocast
+
+
+class StandAlone:
+    """Cross-entropy with label smoothing.
+
+    Args:
+        label_smoothing: of the loss.
+    """
+
+    def __init__(self, *, label_smoothing: float = 0.1) -> None:
+        self.label_smoothing = label_smoothing
+
+    def step(self, network: nn.Module, batch: Batch, rng: np.random.Generator) -> Tensor:
+        """See `Way.step`."""
+        images, labels = batch
+        return cross_entropy(network(images).float(), labels, label_smoothing=self.label_smoothing)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing is remembered."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing is remembered."""
+
+
+def accuracy(network: nn.Module, part: Part, device: torch.device, batch_size: int = 500) -> float:
+    """Share of the images of `part` that the network classifies right, in [0, 1]."""
+    network.eval()
+    correct = torch.zeros((), dtype=torch.long, device=device)
+    with torch.no_grad(), autocast(device):
+        for images, labels in part.batches(batch_size, device):
+            correct += (network(images).argmax(1) == labels).sum()
+    return int(correct) / len(part)
