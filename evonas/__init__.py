@@ -14,7 +14,7 @@ from evonas.explorers import (
     RandomExplorer,
     ScreenedExplorer,
 )
-from evonas.profile import check_reachable, profile
+from evonas.profile import check_reachable, parse_bounds, profile
 from evonas.search import Fitness, SearchResult, search
 from evonas.space import Architecture, Choice, Population, SearchSpace
 from evonas.study import History, open_study, suggest
@@ -43,6 +43,7 @@ __all__ = [
     "check_reachable",
     "format_quantity",
     "open_study",
+    "parse_bounds",
     "parse_quantity",
     "profile",
     "search",

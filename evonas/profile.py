@@ -6,15 +6,16 @@ sampling, which reports its acceptance rate.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from evonas.budget import BoundedCost, Budget
-from evonas.errors import UsageError
+from evonas.budget import Bound, BoundedCost, Budget, Cost
+from evonas.errors import UsageError, unknown
 from evonas.sampling import Acceptance, acceptance, draw_feasible, single_changes
-from evonas.space import SearchSpace
-from evonas.units import format_quantity
+from evonas.space import Population, SearchSpace
+from evonas.units import format_quantity, parse_quantity
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,29 @@ def check_reachable(space: SearchSpace, budget: Budget, found: Profile, *, seed:
         )
 
 
-def _range(space: SearchSpace, budget: Budget, name: str, population: np.ndarray) -> CostRange:
+def parse_bounds(texts: Iterable[str], space: SearchSpace, costs: Mapping[str, Cost], *, seed: int = 0) -> tuple[Bound, ...]:
+    """`Bound.parse`, which also understands `NAME=30%`: at most what the cheapest 30 % of random networks of the space cost.
+
+    A share asks for the same thing on a fast and on a slow machine, where milliseconds do not.
+    """
+    units = {name: cost.unit for name, cost in costs.items()}
+    bounds = []
+    for text in texts:
+        name, _, share = (part.strip() for part in text.partition("="))
+        if not share.endswith("%"):
+            bounds.append(Bound.parse(text, units))
+            continue
+        if name not in costs:
+            raise unknown("cost", name, costs)
+        percent = parse_quantity(share, "%")
+        if not 0 < percent <= 100:
+            raise UsageError(f"Malformed budget {text!r}; expected a share between 0 % and 100 %.")
+        values = np.asarray(costs[name](space.sample(10_000, np.random.default_rng([seed, 0]))))
+        bounds.append(Bound(name, upper=float(np.quantile(values, percent / 100)), unit=units[name]))
+    return tuple(bounds)
+
+
+def _range(space: SearchSpace, budget: Budget, name: str, population: Population) -> CostRange:
     cost = budget.costs[name]
     values = np.asarray(cost(population))
     if isinstance(cost, BoundedCost):
@@ -85,7 +108,7 @@ def _range(space: SearchSpace, budget: Budget, name: str, population: np.ndarray
     return CostRange(name, cost.unit, best[0], float(np.median(values)), best[1], exact=False)
 
 
-def _climb(space: SearchSpace, cost, population: np.ndarray, sign: int) -> float:
+def _climb(space: SearchSpace, cost: Cost, population: Population, sign: int) -> float:
     for _ in range(2 * len(space)):
         rows = single_changes(space, population)
         values = sign * np.asarray(cost(rows.reshape(-1, len(space)))).reshape(rows.shape[:2])

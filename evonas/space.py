@@ -111,7 +111,7 @@ class SearchSpace:
             UsageError: the space has more than about four million option tuples.
         """
         if self.count() > LARGEST_ENUMERATION:
-            raise UsageError(f"A space of {self.count():.3g} architectures is too large to list; sample it, or narrow it first.")
+            raise UsageError(f"A space of {self.count():.3g} architectures is too large to list; sample or narrow it.")
         grids = np.meshgrid(*[np.array(indices, dtype=np.int64) for indices in self.allowed], indexing="ij")
         rows = np.stack(grids, axis=-1).reshape(-1, len(self))
         return rows if self.canonicalise is None else np.unique(self.canonical(rows), axis=0)
@@ -185,7 +185,7 @@ class SearchSpace:
             row = population[~inside][0]
             column = next(i for i, (value, indices) in enumerate(zip(row, self.allowed, strict=True)) if value not in indices)
             raise UsageError(
-                f"Architecture {tuple(row.tolist())} takes option {row[column]} of {self.names[column]!r}; allowed are {self.allowed[column]}."
+                f"Architecture {tuple(row.tolist())} takes option {row[column]} of {self.names[column]!r}; allowed: {self.allowed[column]}."
             )
         return population
 

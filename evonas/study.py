@@ -9,6 +9,7 @@ the per-name constraints of Optuna 5 are not shown by optuna-dashboard 0.21.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,11 +20,12 @@ import numpy as np
 import numpy.typing as npt
 import optuna
 from optuna.distributions import CategoricalDistribution
+from optuna.storages import journal
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from evonas.budget import Budget
 from evonas.errors import UsageError
-from evonas.space import Architecture, Population, SearchSpace
+from evonas.space import Architecture, Choice, Population, SearchSpace
 
 WORKER = "worker"
 REPEATS = "repeats_trial"
@@ -91,6 +93,18 @@ def distributions(space: SearchSpace) -> dict[str, CategoricalDistribution]:
     return {choice.name: CategoricalDistribution(choice.options) for choice in space.choices}
 
 
+def space_of(study: optuna.Study) -> SearchSpace:
+    """The un-narrowed space whose architectures a study holds.
+
+    Raises:
+        UsageError: the study has no trial yet.
+    """
+    for trial in study.get_trials(deepcopy=False):
+        found = {name: d.choices for name, d in trial.distributions.items() if isinstance(d, CategoricalDistribution)}
+        return SearchSpace(tuple(Choice(name, tuple(map(str, options))) for name, options in found.items()))
+    raise UsageError(f"The study {study.study_name!r} holds no trial yet; run its search first.")
+
+
 def suggest(trial: optuna.Trial, space: SearchSpace) -> Architecture:
     """The architecture of a trial, for objectives that are written for plain `study.optimize`."""
     return space.from_names({choice.name: trial.suggest_categorical(choice.name, choice.options) for choice in space.choices})
@@ -107,7 +121,12 @@ def open_study(storage: str | Path | optuna.storages.BaseStorage | None, name: s
         UsageError: the storage cannot be opened.
     """
     try:
-        return optuna.create_study(study_name=name, storage=open_storage(storage), direction="maximize", load_if_exists=True)
+        study = optuna.create_study(study_name=name, storage=open_storage(storage), direction="maximize", load_if_exists=True)
+        if study.metric_names is None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                study.set_metric_names(["fitness"])
+        return study
     except UsageError:
         raise
     except Exception as error:
@@ -121,9 +140,9 @@ def open_storage(storage: str | Path | optuna.storages.BaseStorage | None) -> An
     if storage is None or isinstance(storage, optuna.storages.BaseStorage):
         return storage
     if "://" not in str(storage):
-        return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(storage)))
+        return optuna.storages.JournalStorage(journal.JournalFileBackend(str(storage)))
     if str(storage).startswith("redis"):
-        return optuna.storages.JournalStorage(optuna.storages.journal.JournalRedisBackend(str(storage)))
+        return optuna.storages.JournalStorage(journal.JournalRedisBackend(str(storage)))
     try:
         return optuna.storages.get_storage(str(storage))
     except Exception as error:

@@ -67,9 +67,7 @@ class BoostedTrees(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         X, y = validate_data(self, X, y, y_numeric=True, dtype=np.float32)
         if self.members < 1:
             raise ValueError(f"members must be at least 1, got {self.members}")
-        settings = {
-            name: value for name, value in self.get_params().items() if name not in ("members", "random_state")
-        }
+        settings = {name: value for name, value in self.get_params().items() if name not in ("members", "random_state")}
         self.members_ = [
             XGBRegressor(**settings, tree_method="hist", random_state=self.random_state * self.members + m).fit(X, y)
             for m in range(self.members)

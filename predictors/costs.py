@@ -22,10 +22,17 @@ from evonas.space import Architecture, Population, SearchSpace
 class Part(Protocol):
     """A piece of a network whose cost depends on a few choices: what `ChainSupernet.parts` gives."""
 
-    name: str
-    choices: tuple[int, ...]
-    input_shape: tuple[int, ...]
-    build: Callable[..., nn.Module]
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def choices(self) -> tuple[int, ...]: ...
+
+    @property
+    def input_shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def build(self) -> Callable[..., nn.Module]: ...
 
 
 Measure = Callable[[nn.Module, tuple[int, ...]], float]

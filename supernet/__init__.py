@@ -1,0 +1,24 @@
+"""supernet: networks that contain networks, ways of training them, and the fitness they give."""
+
+from supernet.chain import ChainSupernet
+from supernet.data import ImageData, load
+from supernet.fitness import InheritedFitness, recalibrate, score_one_by_one
+from supernet.spaces import mbconv
+from supernet.training.loop import pick_device, train
+from supernet.training.standalone import StandAlone, accuracy
+from supernet.training.uniform import UniformPaths
+
+__all__ = [
+    "ChainSupernet",
+    "ImageData",
+    "InheritedFitness",
+    "StandAlone",
+    "UniformPaths",
+    "accuracy",
+    "load",
+    "mbconv",
+    "pick_device",
+    "recalibrate",
+    "score_one_by_one",
+    "train",
+]

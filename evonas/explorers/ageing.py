@@ -8,6 +8,8 @@ tournament's winner has no feasible new neighbour in ten attempts, a random feas
 
 from __future__ import annotations
 
+from functools import partial
+
 from evonas.budget import Budget
 from evonas.explorers.base import Explorer
 from evonas.explorers.variation import Variation, breed
@@ -58,6 +60,6 @@ class AgeingEvolutionExplorer(Explorer):
                 winner = tournament[history.scores[tournament].argmax()]
                 variation = Variation(self.space, history.population[[winner]])
                 if len(variation):
-                    breed(collector, 1, lambda n, v=variation: v.single_changes(n, rng))
+                    breed(collector, 1, partial(variation.single_changes, rng=rng))
         collector.draw(size - len(collector), rng)
         return collector.population()

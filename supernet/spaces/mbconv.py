@@ -8,7 +8,7 @@ Departure: the skip is also offered in the first block of a stage where stride a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
@@ -60,6 +60,8 @@ def mbconv(
     classes: int,
     *,
     layout: str | Layout | None = None,
+    widths: Sequence[int] | None = None,
+    depths: Sequence[int] | None = None,
     kernels: Sequence[int] = (3, 5, 7),
     expansions: Sequence[int] = (3, 6),
     squeeze_excite: bool = False,
@@ -72,6 +74,8 @@ def mbconv(
         image_shape: (channels, height, width).
         classes: number of logits.
         layout: a preset's name, or widths and depths of your own; chosen by the image size unless told otherwise.
+        widths: channels of every stage, in place of the layout's.
+        depths: blocks of every stage, in place of the layout's.
         kernels: depthwise filter sizes offered in every block.
         expansions: expansion ratios offered in every block.
         squeeze_excite: offer every operator with squeeze-and-excitation as well.
@@ -79,7 +83,7 @@ def mbconv(
         seed: of the initial weights.
 
     Raises:
-        UsageError: an unknown preset, or images too small for the layout's strides.
+        UsageError: an unknown preset, widths or depths that do not fit its stages, or images too small for its strides.
     """
     if layout is None:
         layout = preset_for(min(image_shape[1:]))
@@ -87,6 +91,7 @@ def mbconv(
         if layout not in PRESETS:
             raise unknown("layout", layout, PRESETS)
         layout = PRESETS[layout]
+    layout = _with_stages(layout, widths, depths)
     shrink = layout.stem_stride
     for stage in layout.stages:
         shrink *= stage.stride
@@ -111,6 +116,16 @@ def mbconv(
         nn.Linear(layout.head_width, classes),
     )
     return ChainSupernet(SearchSpace(tuple(choices)), [*blocks, FixedBlock("head", head)], image_shape, seed=seed)
+
+
+def _with_stages(layout: Layout, widths: Sequence[int] | None, depths: Sequence[int] | None) -> Layout:
+    for what, values in (("widths", widths), ("depths", depths)):
+        if values is not None and (len(values) != len(layout.stages) or min(values) < 1):
+            raise UsageError(
+                f"Got {what} {tuple(values)}; expected {len(layout.stages)} positive numbers, one for each stage of the layout."
+            )
+    pairs = zip(widths or [s.width for s in layout.stages], depths or [s.depth for s in layout.stages], layout.stages, strict=True)
+    return replace(layout, stages=tuple(Stage(width, depth, stage.stride) for width, depth, stage in pairs))
 
 
 def operators(

@@ -120,7 +120,7 @@ def train(
                     mean = float(total) / (step + 1)
                     if not math.isfinite(mean):
                         raise UsageError(
-                            f"The loss became {mean} in epoch {epoch + 1} of {epochs} (learning rate {rate:.3g}); expected a finite number. "
+                            f"The loss became {mean} in epoch {epoch + 1} of {epochs} (learning rate {rate:.3g}); expected a finite loss. "
                             f"Lower the learning rate, or check the images."
                         )
                     if on_progress is not None:
@@ -158,7 +158,7 @@ def load_checkpoint(path: Path, identity: Any) -> dict[str, Any]:
     if found != identity:
         difference = _difference(found, identity)
         raise UsageError(
-            f"The checkpoint {path} belongs to another network ({difference}). Use the settings it was made with, or start over with --fresh."
+            f"The checkpoint {path} belongs to another network ({difference}). Use the settings it was made with, or --fresh to start over."
         )
     return content
 
@@ -188,7 +188,7 @@ def _resume(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, wa
     losses: list[float] = content["losses"]
     if len(losses) > epochs:
         raise UsageError(
-            f"The checkpoint {path} has {len(losses)} epochs, more than the {epochs} asked for. Ask for as many, or start over with --fresh."
+            f"The checkpoint {path} has {len(losses)} epochs, more than the {epochs} asked for. Ask for as many, or for --fresh."
         )
     network.load_state_dict(content["network"])
     optimizer.load_state_dict(content["optimizer"])

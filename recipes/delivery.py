@@ -1,0 +1,154 @@
+"""Delivery: the winner chosen by what it really costs, written as weights and as an ONNX file, and read back."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import math
+import platform
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from evonas.budget import Budget
+from evonas.errors import UsageError
+from evonas.files import write_json, written_whole
+from evonas.search import SearchResult
+from evonas.space import Architecture
+from evonas.units import format_quantity
+from predictors import runtime
+from predictors.latency import LatencyTable
+from supernet.data import ImageData
+from supernet.spaces import mbconv
+
+MOST_TRIED = 50
+LARGEST_DIFFERENCE = 1e-4
+
+
+def first_within(budget: Budget, found: SearchResult, measure: Callable[[Architecture], dict[str, float]]) -> dict[str, Any]:
+    """The best architecture that keeps every bound when measured whole.
+
+    Args:
+        budget: the bounds.
+        found: the search; its architectures are tried best first, those that share a score in order of their trials.
+        measure: costs of the finished network that replace the tables' (an empty dict where nothing can be measured).
+
+    Returns:
+        {"architecture", "trial", "inherited", "costs", "tried": [{"architecture", "inherited", "costs", "fits"}, ...]}.
+
+    Raises:
+        UsageError: none of the 50 best fits.
+    """
+    history, tried = found.history, []
+    for position in history.scored[:MOST_TRIED]:
+        row = history.population[position]
+        costs = {name: float(value[0]) for name, value in budget.values(row[None]).items()}
+        costs |= measure(tuple(row.tolist()))
+        fits = bool((budget.violations_of(costs) <= 0).all())
+        entry = {"architecture": history.space.to_names(row), "inherited": float(history.scores[position]), "costs": costs, "fits": fits}
+        tried.append(entry)
+        if fits:
+            return {**entry, "trial": int(history.numbers[position]), "tried": tried}
+    raise UsageError(
+        f"None of the {len(tried)} best networks keeps {budget} when measured whole; expected one. Loosen the bounds a little."
+    )
+
+
+def deliver(network: nn.Module, data: ImageData, architecture: dict[str, str], space: dict[str, Any], folder: Path) -> float:
+    """Write `model.pt` and `model.onnx`; returns the largest difference between the two on 16 test images.
+
+    Args:
+        network: trained, on any device.
+        data: gives image shape, classes and normalisation.
+        architecture: of the network, by names.
+        space: arguments of `mbconv` that the network was made with.
+        folder: to write to.
+
+    Raises:
+        UsageError: the ONNX file computes something else than PyTorch.
+    """
+    network = network.to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
+    first = data.train.head(1)
+    content = {
+        "architecture": architecture,
+        "space": space,
+        "image_shape": list(data.image_shape),
+        "classes": list(data.classes),
+        "mean": first.mean.tolist(),
+        "scale": first.scale.tolist(),
+        "weights": network.state_dict(),
+    }
+    with written_whole(folder / "model.pt") as temporary:
+        torch.save(content, temporary)
+    runtime.export(network, data.image_shape, folder / "model.onnx", dynamic_batch=True)
+    images, _ = next(iter(data.test.batches(16, torch.device("cpu"))))
+    difference = runtime.largest_difference(network, folder / "model.onnx", images)
+    if not difference <= LARGEST_DIFFERENCE:
+        (folder / "model.onnx").unlink()
+        raise UsageError(f"The exported network differs from PyTorch's by {difference:.2g}; expected at most {LARGEST_DIFFERENCE}.")
+    return difference
+
+
+def write_result(
+    folder: Path,
+    winner: dict[str, Any],
+    budget: Budget,
+    table: LatencyTable,
+    test_accuracy: float,
+    control: SearchResult,
+    onnx_difference: float,
+    seed: int,
+) -> str:
+    """Write `result.json`; returns the result in one line. Costs are those of the finished network, named with their units."""
+    units = {name: cost.unit for name, cost in budget.costs.items()}
+    named = {f"{name}_{units[name]}" if units[name] else name: value for name, value in winner["costs"].items()}
+    best = float(control.history.scores[control.history.scored[0]]) if len(control.history.scored) else None
+    result = {
+        "architecture": winner["architecture"],
+        "budget": [str(bound) for bound in budget.bounds],
+        "bounds": {b.cost: {"lower": _finite(b.lower), "upper": _finite(b.upper), "unit": b.unit} for b in budget.bounds},
+        "costs": named,
+        "accuracy": {"inherited": winner["inherited"], "test": test_accuracy},
+        "baseline": {"explorer": "random", "evaluations": control.evaluations, "inherited": best},
+        "tried": winner["tried"],
+        "latency": {"device": table.device, "residual": None if table.residual is None else asdict(table.residual)},
+        "onnx_difference": onnx_difference,
+        "seed": seed,
+        "versions": versions(),
+    }
+    write_json(folder / "result.json", result)
+    spent = ", ".join(f"{name} {format_quantity(value, units[name])}" for name, value in winner["costs"].items())
+    return f"test accuracy {100 * test_accuracy:.2f} %, {spent} (budget: {budget})"
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def load_model(path: str | Path) -> nn.Module:
+    """The delivered network with its weights, ready to classify images normalised as `model.pt` says (`mean`, `scale`).
+
+    Raises:
+        UsageError: the file is missing or damaged.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        supernet = mbconv(tuple(content["image_shape"]), len(content["classes"]), **content["space"])
+        network = supernet.subnet(supernet.space.from_names(content["architecture"]))
+        network.load_state_dict(content["weights"])
+    except FileNotFoundError:
+        raise UsageError(f"There is no file {path}; expected the model.pt of a finished run.") from None
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(f"Cannot read {path}: {str(error).splitlines()[0][:120]}. Expected the model.pt of a finished run.") from None
+    return network.eval()
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the results depend on."""
+    packages = ("evonas", "torch", "torchvision", "optuna", "deap", "xgboost", "scikit-learn", "onnxruntime", "numpy")
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}}

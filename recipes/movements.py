@@ -1,0 +1,188 @@
+"""The movements that recipes are made of. Each keeps its output in the run folder and is skipped when that is there."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from torch import nn
+
+from evonas import Budget, Explorer, RandomExplorer, SearchResult, check_reachable, parse_bounds, profile, search
+from evonas.files import read_json, write_json
+from evonas.search import Fitness
+from evonas.space import Architecture
+from evonas.study import repair_journal
+from predictors import costs, runtime
+from predictors.latency import LatencyTable, corrected, measure_blocks, read_table, spread
+from recipes.delivery import first_within
+from recipes.progress import bar, say, show_profile
+from recipes.run_folder import RunFolder, studies_of
+from supernet.chain import ChainSupernet
+from supernet.data import ImageData
+from supernet.training.loop import Way, load_checkpoint, train
+from supernet.training.standalone import StandAlone
+
+NETWORKS_MEASURED_WHOLE = 10
+
+
+def bounded(
+    run: RunFolder, supernet: ChainSupernet, bounds: Sequence[str], latency_table: str | None, seed: int
+) -> tuple[Budget, LatencyTable]:
+    """The costs of the space and the bounds on them: profiled, shown, and refused when no network meets them.
+
+    What only needs counting is checked before latency is measured.
+
+    Raises:
+        UsageError: a malformed bound, or one that nothing satisfies.
+    """
+    space, parts = supernet.space, supernet.parts()
+    known: dict[str, Any] = {"macs": costs.macs(space, parts), "params": costs.params(space, parts), "latency": _Unmeasured()}
+    parse_bounds([text for text in bounds if "%" not in text], space, known)
+    del known["latency"]
+    counted = Budget(known, parse_bounds([text for text in bounds if text.split("=")[0].strip() != "latency"], space, known))
+    check_reachable(space, counted, profile(space, counted))
+    known["latency"] = table = _latency(run, supernet, latency_table, seed)
+    budget = Budget(known, parse_bounds(bounds, space, known))
+    found = profile(space, budget)
+    show_profile(found)
+    say(f"latency of {table.device}: {table.residual or 'from the file, not corrected'}")
+    say(f"budget: {budget}; {found.acceptance} meet it")
+    check_reachable(space, budget, found)
+    return budget, table
+
+
+def open_studies(run: RunFolder, storage: str | None) -> list[optuna.Study]:
+    """The study of the search and that of the random baseline, in the run folder's journal or in a storage of the user's.
+
+    Raises:
+        UsageError: the storage cannot be opened.
+    """
+    if storage is None and (note := repair_journal(run / "study.log")):
+        say(note)
+    return studies_of(run.path, storage)
+
+
+def train_supernet(
+    run: RunFolder, supernet: ChainSupernet, way: Way, data: ImageData, identity: Any, from_run: str | None, **settings: Any
+) -> None:
+    """Train the supernet into `supernet.pt`, go on where training stopped, or take a trained one from another run.
+
+    Args:
+        from_run: another run folder; nothing is trained then.
+        settings: of `supernet.training.loop.train`.
+    """
+    if from_run is not None:
+        supernet.load_state_dict(load_checkpoint(Path(from_run) / "supernet.pt", identity)["network"])
+        say(f"supernet: taken from {from_run}")
+        return
+    with bar("train supernet") as update:
+        train(
+            supernet,
+            way,
+            data.train,
+            checkpoint=run / "supernet.pt",
+            identity=identity,
+            on_progress=lambda share, loss: update(share, f"loss {loss:.3f}"),
+            **settings,
+        )
+
+
+def search_beside_random(
+    explorer: Explorer, fitness: Fitness, studies: Sequence[optuna.Study], evaluations: int, worker: str
+) -> tuple[SearchResult, SearchResult]:
+    """The search and, with as many evaluations, the random search that it has to beat."""
+    results = []
+    control = RandomExplorer(explorer.space, explorer.budget, seed=explorer.seed)
+    for study, sampler, what in zip(studies, (explorer, control), ("search", "random baseline"), strict=True):
+        with bar(what) as update:
+
+            def show(done: int, best: float, update: Any = update) -> None:
+                update(done / evaluations, f"best {100 * best:.1f} %")
+
+            results.append(
+                search(
+                    explorer.space,
+                    fitness,
+                    sampler,
+                    evaluations=evaluations,
+                    study=study,
+                    budget=explorer.budget,
+                    worker=worker,
+                    on_progress=show,
+                )
+            )
+        if results[-1].stopped == "exhausted":
+            say(f"{what}: all {results[-1].evaluations} networks that meet the budget are scored")
+    return results[0], results[1]
+
+
+def choose(
+    run: RunFolder, supernet: ChainSupernet, budget: Budget, found: SearchResult, data: ImageData, *, measured: bool
+) -> dict[str, Any]:
+    """The winner, into `winner.json`: the best network of the search that keeps every bound when it is measured whole.
+
+    Args:
+        measured: whether latency can be measured here; with a table of another device it cannot.
+    """
+    path = run / "winner.json"
+    if not path.exists():
+
+        def latency(architecture: Architecture) -> dict[str, float]:
+            return {"latency": _milliseconds(supernet.subnet(architecture), data.image_shape)} if measured else {}
+
+        write_json(path, first_within(budget, found, latency))
+    winner: dict[str, Any] = read_json(path)
+    say(f"winner: inherited accuracy {100 * winner['inherited']:.1f} %, tried {len(winner['tried'])} measured whole")
+    return winner
+
+
+def retrain(
+    run: RunFolder, supernet: ChainSupernet, architecture: Architecture, data: ImageData, *, inherit: bool, **settings: Any
+) -> nn.Module:
+    """Train the winner on its own, from scratch or from its inherited weights, into `retrain.pt`."""
+    network = supernet.subnet(architecture, fresh_seed=None if inherit else settings["seed"])
+    identity = {"architecture": list(architecture), "inherit": inherit}
+    with bar("retrain winner") as update:
+        train(
+            network,
+            StandAlone(),
+            data.train,
+            checkpoint=run / "retrain.pt",
+            identity=identity,
+            on_progress=lambda share, loss: update(share, f"loss {loss:.3f}"),
+            **settings,
+        )
+    return network
+
+
+def _latency(run: RunFolder, supernet: ChainSupernet, file: str | None, seed: int) -> LatencyTable:
+    """Read from the user's file, from the run folder, or measured on this host and corrected by whole networks."""
+    if file is not None:
+        return read_table(Path(file), supernet.space)
+    if (run / "latency.json").exists():
+        return read_table(run / "latency.json", supernet.space)
+    with tempfile.TemporaryDirectory() as folder, bar("measure latency") as update:
+        table = measure_blocks(supernet.space, supernet.parts(), Path(folder), on_progress=lambda share: update(0.7 * share))
+        networks = spread(supernet.space, table, NETWORKS_MEASURED_WHOLE, seed)
+        measured = []
+        for i, row in enumerate(networks):
+            measured.append(_milliseconds(supernet.subnet(row), supernet.image_shape))
+            update(0.7 + 0.3 * (i + 1) / len(networks))
+    return corrected(table, networks, measured)
+
+
+def _milliseconds(network: nn.Module, image_shape: tuple[int, int, int]) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        return runtime.measure(network, image_shape, Path(folder))
+
+
+class _Unmeasured:
+    """Stands for latency while only the form of its bounds is checked."""
+
+    unit = "ms"
+
+    def __call__(self, population: Any) -> Any:
+        raise NotImplementedError

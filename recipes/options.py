@@ -1,0 +1,62 @@
+"""Options that recipes share on the command line, with the words that explain them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+Data = Annotated[
+    str,
+    typer.Option(
+        help="Images: digits, cifar10, cifar100, fashion_mnist, a folder of images (one folder for each class), "
+        "or an .npz file with x_train, y_train, x_test, y_test."
+    ),
+]
+Bounds = Annotated[
+    list[str],
+    typer.Option(
+        "--budget",
+        help="A bound, NAME=UPPER or NAME=LOWER..UPPER, any number of times. Names: macs (multiply-accumulates), params, latency. "
+        "Numbers take units: macs=30M, latency=8ms. A share asks for the cheapest part of the space: latency=30%.",
+    ),
+]
+Out = Annotated[str, typer.Option(help="Run folder. The same command again continues a run that was interrupted.")]
+Seed = Annotated[int, typer.Option(help="Seed of weights, training, search.", min=0)]
+Layout = Annotated[
+    str | None, typer.Option(help="Widths and depths: digits, tiny, small or mobile. Chosen by the image size unless told otherwise.")
+]
+Widths = Annotated[str | None, typer.Option(help="Channels of the stages in place of the layout's, for example 16,24,40.")]
+Depths = Annotated[str | None, typer.Option(help="Blocks of the stages in place of the layout's, for example 2,3,3.")]
+SqueezeExcite = Annotated[bool, typer.Option("--squeeze-excite", help="Offer every operator with squeeze-and-excitation as well.")]
+ImageSize = Annotated[int | None, typer.Option(help="Pixels that images of a folder are cropped to (224 unless told otherwise).", min=8)]
+Epochs = Annotated[int, typer.Option(help="Epochs of supernet training.", min=1)]
+RetrainEpochs = Annotated[
+    int | None, typer.Option(help="Epochs of the winner's training; as many as the supernet's unless told otherwise.", min=1)
+]
+BatchSize = Annotated[int, typer.Option(help="Images in a training step.", min=2)]
+LearningRate = Annotated[float, typer.Option(help="Peak learning rate.", min=0)]
+Evaluations = Annotated[int, typer.Option(help="Networks that the search scores, and random search beside it.", min=1)]
+LatencyFile = Annotated[
+    str | None,
+    typer.Option("--latency-table", help="Latency table (JSON) of a device that is not here. Without one, this host is measured."),
+]
+Storage = Annotated[
+    str | None, typer.Option(help="Optuna storage URL for the trials; a journal file in the run folder unless told otherwise.")
+]
+FromRun = Annotated[
+    str | None, typer.Option("--supernet", help="Run folder whose trained supernet is searched again: one supernet, many budgets.")
+]
+Inherit = Annotated[bool, typer.Option("--inherit", help="Fine-tune the winner's inherited weights instead of training it from scratch.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Remove what an earlier run left in the run folder.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+
+
+def numbers(text: str | None) -> list[int] | None:
+    """ "16,24,40" as a list."""
+    from evonas.errors import UsageError
+
+    try:
+        return None if text is None else [int(number) for number in text.split(",")]
+    except ValueError:
+        raise UsageError(f"Malformed list {text!r}; expected whole numbers with commas between, such as 16,24,40.") from None

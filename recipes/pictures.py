@@ -1,0 +1,156 @@
+"""The pictures of a report, as PNG files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
+
+from evonas.files import written_whole
+from evonas.units import format_quantity
+
+SEARCH, CONTROL, MARK, LIMIT, TEXT = "#1f6fb4", "#9a9fa6", "#d4570c", "#b3261e", "#333333"
+Floats = npt.NDArray[np.float64]
+
+plt.rcParams.update(
+    {
+        "font.size": 10,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.edgecolor": "#888888",
+        "axes.labelcolor": TEXT,
+        "xtick.color": TEXT,
+        "ytick.color": TEXT,
+        "axes.grid": True,
+        "grid.color": "#e6e6e6",
+        "axes.axisbelow": True,
+        "legend.frameon": False,
+    }
+)
+
+
+def accuracy_against_cost(
+    path: Path,
+    cost: str,
+    unit: str,
+    search: tuple[Floats, Floats],
+    control: tuple[Floats, Floats],
+    winner: tuple[float, float],
+    bounds: Sequence[float],
+) -> None:
+    """Scored networks of the search and of random search, the front of the search, the bounds, and the winner.
+
+    Args:
+        search, control: (costs, accuracies in [0, 1]), each of shape (n,).
+        winner: (cost, accuracy) as the search knew them.
+        bounds: finite ends of the bound on this cost.
+    """
+    figure, axes = plt.subplots(figsize=(6.4, 4))
+    axes.scatter(control[0], 100 * control[1], s=12, color=CONTROL, alpha=0.5, linewidths=0, label="random search")
+    axes.scatter(search[0], 100 * search[1], s=12, color=SEARCH, alpha=0.6, linewidths=0, label="search")
+    front = pareto_front(*search)
+    axes.plot(search[0][front], 100 * search[1][front], drawstyle="steps-post", color=SEARCH, linewidth=1.5, label="front of the search")
+    for i, bound in enumerate(bounds):
+        axes.axvline(bound, color=LIMIT, linestyle="--", linewidth=1.2, label=None if i else "budget")
+    axes.scatter([winner[0]], [100 * winner[1]], marker="*", s=170, color=MARK, edgecolors="white", zorder=5, label="winner")
+    axes.set_xlabel(f"{cost} ({unit})" if unit else cost)
+    axes.set_ylabel("inherited accuracy (%)")
+    axes.xaxis.set_major_formatter(lambda value, _: format_quantity(value))
+    axes.legend(loc="lower right", fontsize=8)
+    _save(figure, path)
+
+
+def best_so_far(path: Path, search: Floats, control: Floats) -> None:
+    """Best score after each evaluation, of the search and of random search; both in order of the trials."""
+    figure, axes = plt.subplots(figsize=(6.4, 4))
+    for scores, color, label in ((control, CONTROL, "random search"), (search, SEARCH, "search")):
+        if len(scores):
+            best = 100 * np.fmax.accumulate(scores)
+            axes.step(np.arange(1, len(best) + 1), best, where="post", color=color, linewidth=1.8, label=f"{label}: {best[-1]:.2f} %")
+    axes.set_xlabel("networks scored")
+    axes.set_ylabel("best inherited accuracy (%)")
+    axes.legend(loc="lower right", fontsize=9)
+    _save(figure, path)
+
+
+def predicted_against_measured(path: Path, predicted: Floats, measured: Floats, correlation: float) -> None:
+    """What the predictor said before a network was scored, against its score; both of shape (n,)."""
+    figure, axes = plt.subplots(figsize=(5, 4.4))
+    axes.scatter(100 * predicted, 100 * measured, s=12, color=SEARCH, alpha=0.6, linewidths=0)
+    both = 100 * np.concatenate([predicted, measured])
+    ends = [float(both.min()), float(both.max())]
+    axes.plot(ends, ends, color=CONTROL, linewidth=1, linestyle=":")
+    axes.set_xlabel("predicted before scoring (%)")
+    axes.set_ylabel("inherited accuracy (%)")
+    axes.set_title(f"Kendall tau {correlation:.2f} on {len(predicted)} networks", fontsize=10, loc="left")
+    _save(figure, path)
+
+
+def architecture(path: Path, names: Mapping[str, str]) -> None:
+    """The network as a row of boxes, one a block: taller for a larger expansion, darker for a larger kernel, a line for a skip."""
+    groups: dict[str, list[str]] = {}
+    for choice, option in names.items():
+        groups.setdefault(choice.split(".")[0], []).append(option)
+    count = len(names) + 0.7 * len(groups)
+    figure, axes = plt.subplots(figsize=(min(max(0.78 * count + 1.4, 6), 18), 2.3))
+    x = _box(axes, 0.0, "image", 0.5, "#eeeeee") + 0.25
+    x = _box(axes, x, "stem", 0.7, "#dddddd") + 0.4
+    for stage, options in groups.items():
+        start = x
+        for option in options:
+            if option == "skip":
+                axes.plot([x - 0.1, x + 0.6], [0, 0], color=CONTROL, linestyle=":", linewidth=1.5)
+                axes.text(x + 0.25, 0.12, "skip", ha="center", fontsize=7, color=CONTROL)
+                x += 0.75
+            else:
+                height, color = _look(option)
+                x = _box(axes, x, option.replace("_", "\n"), height, color) + 0.15
+        axes.text((start + x - 0.15) / 2, -0.92, stage, ha="center", fontsize=8, color=TEXT)
+        x += 0.25
+    x = _box(axes, x, "head", 0.7, "#dddddd")
+    axes.plot([0, x], [0, 0], color="#bbbbbb", linewidth=1, zorder=0)
+    axes.set_xlim(-0.1, x + 0.1)
+    axes.set_ylim(-1.1, 0.9)
+    axes.axis("off")
+    _save(figure, path)
+
+
+def pareto_front(costs: Floats, scores: Floats) -> npt.NDArray[np.int64]:
+    """Positions of the points that no other beats in both, by ascending cost."""
+    order = np.lexsort((-scores, costs))
+    best = np.maximum.accumulate(np.concatenate([[-np.inf], scores[order]]))[:-1]
+    return np.asarray(order[scores[order] > best])
+
+
+def _look(option: str) -> tuple[float, Any]:
+    """Height from the expansion and colour from the kernel of an option such as mb6_k5."""
+    expansion, kernel = (re.search(pattern, option) for pattern in (r"mb(\d+)", r"k(\d+)"))
+    height = 0.6 + 0.12 * int(expansion.group(1)) if expansion else 0.9
+    shade = (int(kernel.group(1)) - 3) / 4 if kernel else 0.0
+    return height, matplotlib.colormaps["Blues"](0.25 + 0.35 * min(shade, 1.0))
+
+
+def _box(axes: Axes, x: float, text: str, height: float, color: Any) -> float:
+    width = 0.6
+    axes.add_patch(
+        FancyBboxPatch((x, -height / 2), width, height, boxstyle="round,pad=0,rounding_size=0.08", facecolor=color, edgecolor="#777777")
+    )
+    axes.text(x + width / 2, 0, text, ha="center", va="center", fontsize=7.5, color="#111111")
+    return x + width
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with written_whole(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=130, bbox_inches="tight")
+    plt.close(figure)

@@ -1,0 +1,101 @@
+"""The report of a finished run: `report.html` and its pictures, made from what stands in the run folder alone."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import optuna
+from scipy.stats import kendalltau
+from sklearn.base import clone
+
+from evonas.explorers.screened import Predictor
+from evonas.files import read_json, write_json, written_whole
+from evonas.study import History, space_of
+from evonas.units import format_quantity
+from recipes import pictures
+from recipes.run_folder import finished, studies_of
+
+UNITS = {"macs": "", "params": "", "latency_ms": "ms"}
+
+
+def write_report(path: str | Path, predictor: Predictor | None = None) -> Path:
+    """Write `report.html`.
+
+    Args:
+        path: a finished run.
+        predictor: the one that screened the search; its predictions are kept in `predictions.json` and read from there
+            when none is given.
+
+    Raises:
+        UsageError: the run has no result.
+    """
+    folder = finished(path)
+    result, config = read_json(folder / "result.json"), read_json(folder / "config.json")
+    study, control = studies_of(folder, config.get("storage"))
+    space = space_of(study)
+    histories = [History.of(s, space) for s in (study, control)]
+    if predictor is not None:
+        write_json(folder / "predictions.json", predictions(histories[0], predictor))
+    images = [(_costs(folder, result, study, control, key), f"Accuracy against {key}") for key in result["costs"]]
+    pictures.best_so_far(folder / "best_so_far.png", *(h.scores for h in histories))
+    images.append(("best_so_far.png", "Best so far, beside random search with as many evaluations"))
+    known = read_json(folder / "predictions.json") if (folder / "predictions.json").exists() else []
+    if len(known) > 2:
+        predicted, measured = np.array(known).T
+        correlation = float(kendalltau(predicted, measured).statistic)
+        pictures.predicted_against_measured(folder / "predicted.png", predicted, measured, correlation)
+        images.append(("predicted.png", "What the predictor said of a network before it was scored"))
+    pictures.architecture(folder / "architecture.png", result["architecture"])
+    page = jinja2.Environment(loader=jinja2.PackageLoader("recipes"), autoescape=True).get_template("report.html")
+    text = page.render(name=folder.name, result=result, config=config, images=images, rows=_rows(result), history=histories[0])
+    with written_whole(folder / "report.html") as temporary:
+        temporary.write_text(text)
+    return folder / "report.html"
+
+
+def predictions(history: History, predictor: Predictor, generation: int = 50) -> list[tuple[float, float]]:
+    """(predicted, measured) of every trial after the first generation, predicted from the generations before it."""
+    pairs: list[tuple[float, float]] = []
+    scored = np.isfinite(history.scores)
+    for start in range(generation, len(history), generation):
+        before, now = scored.copy(), scored.copy()
+        before[start:] = False
+        now[:start] = now[start + generation :] = False
+        if before.sum() >= 2 and now.any():
+            fitted = clone(predictor).fit(history.population[before], history.scores[before])
+            pairs += zip(fitted.predict(history.population[now]).tolist(), history.scores[now].tolist(), strict=True)
+    return pairs
+
+
+def _costs(folder: Path, result: dict[str, Any], study: optuna.Study, control: optuna.Study, key: str) -> str:
+    """The picture of one cost; returns its file name."""
+    unit = UNITS.get(key, "")
+    name = key.removesuffix(f"_{unit}") if unit else key
+    points = []
+    for s in (study, control):
+        trials = [t for t in s.get_trials(deepcopy=False) if t.value is not None and key in t.user_attrs]
+        points.append((np.array([t.user_attrs[key] for t in trials]), np.array([t.value for t in trials], dtype=np.float64)))
+    bound = result["bounds"].get(name, {})
+    ends = [end for end in (bound.get("lower"), bound.get("upper")) if end is not None]
+    file = f"accuracy_{name}.png"
+    winner = (result["costs"][key], result["accuracy"]["inherited"])
+    pictures.accuracy_against_cost(folder / file, name, unit, points[0], points[1], winner, ends)
+    return file
+
+
+def _rows(result: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """(cost, value, bound) as text."""
+    rows = []
+    for key, value in result["costs"].items():
+        unit = UNITS.get(key, "")
+        name = key.removesuffix(f"_{unit}") if unit else key
+        bound = result["bounds"].get(name)
+        limits = (
+            "" if bound is None else " to ".join(format_quantity(end, unit) for end in (bound["lower"], bound["upper"]) if end is not None)
+        )
+        rows.append((name, "not measured" if math.isnan(value) else format_quantity(value, unit), limits))
+    return rows
