@@ -88,11 +88,13 @@ def search(
                 stopped = "exhausted"
                 break
             store_proposals(study, space, budget, rows, worker)
+            asked = len(rows)
         else:
-            _ask(study, space, budget, min(wanted, batch or 1), worker)
+            asked = min(wanted, batch or 1)
+            _ask(study, space, budget, asked, worker)
         scored = _score(space, fitness, study, worker)
-        rejected_in_a_row = 0 if scored else rejected_in_a_row + 1
-        if rejected_in_a_row == MOST_REJECTED_IN_A_ROW:
+        rejected_in_a_row = 0 if scored else rejected_in_a_row + asked
+        if rejected_in_a_row >= MOST_REJECTED_IN_A_ROW:
             stopped = "rejected"
             break
     if on_progress is not None:

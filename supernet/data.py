@@ -281,7 +281,7 @@ def _split(name: str, labels: np.ndarray, held: int, classes: int) -> tuple[np.n
     counts = np.bincount(labels, minlength=classes)
     if counts.min() < 2 or held < classes:
         raise UsageError(
-            f"{name}: class {int(counts.argmin())} has {counts.min()} of {len(labels)} images to train with; expected 2 or more a class and "
+            f"{name}: class {int(counts.argmin())} has {counts.min()} of {len(labels)} images; expected 2 or more a class and "
             f"{int(np.ceil(classes / SEARCH_SHARE))} in all, so that every class stands in train and in search."
         )
     kept, out = train_test_split(np.arange(len(labels)), test_size=held, stratify=labels, random_state=SPLIT_SEED)

@@ -118,13 +118,10 @@ def train(
                 total += loss.detach()
                 if step % 16 == 15 or step == steps - 1:
                     mean = float(total) / (step + 1)
-                    if not math.isfinite(mean):
-                        raise UsageError(
-                            f"The loss became {mean} in epoch {epoch + 1} of {epochs} (learning rate {rate:.3g}); expected a finite loss. "
-                            f"Lower the learning rate, or check the images."
-                        )
+                    _require_finite(mean, "loss", epoch, rate)
                     if on_progress is not None:
                         on_progress((epoch + (step + 1) / steps) / epochs, mean)
+        _require_finite(float(sum(p.detach().abs().sum() for p in network.parameters())), "sum of the weights", epoch, rate)
         losses.append(float(total) / steps)
         if checkpoint is not None:
             _save(checkpoint, network, optimizer, way, identity, losses)
@@ -138,6 +135,14 @@ def schedule(epoch: float, epochs: int, warmup_epochs: float) -> float:
     if epoch < warmup:
         return (epoch + 0.1) / (warmup + 0.1)
     return 0.5 * (1 + math.cos(math.pi * (epoch - warmup) / max(epochs - warmup, 1e-9)))
+
+
+def _require_finite(value: float, what: str, epoch: int, rate: float) -> None:
+    if not math.isfinite(value):
+        raise UsageError(
+            f"The {what} became {value} in epoch {epoch + 1} (learning rate {rate:.3g}); expected a finite number. "
+            f"Lower the learning rate, or check the images."
+        )
 
 
 def load_checkpoint(path: Path, identity: Any) -> dict[str, Any]:

@@ -1,0 +1,114 @@
+"""Latency tables: files, corrections, and measuring with a backend that is known exactly."""
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from evonas import UsageError
+from predictors import corrected, measure_blocks, read_table
+from predictors.latency import spread
+from predictors.runtime import export, largest_difference, measure, run, time_onnx
+from supernet import mbconv
+
+
+def count_weights(path, input_shape):
+    """A backend whose "milliseconds" are the numbers held in the file: additive, so the table has to be exact."""
+    return float(sum(np.prod(t.dims) for t in onnx.load(path).graph.initializer if t.data_type == onnx.TensorProto.FLOAT)) / 1000
+
+
+@pytest.fixture(scope="module")
+def supernet():
+    return mbconv((1, 8, 8), 10, depths=(1, 2, 1), kernels=(3, 5), expansions=(3,))
+
+
+@pytest.fixture(scope="module")
+def table(supernet, tmp_path_factory):
+    return measure_blocks(supernet.space, supernet.parts(), tmp_path_factory.mktemp("onnx"), backend=count_weights)
+
+
+def test_the_table_is_the_sum_of_its_blocks(supernet, table, tmp_path, rng):
+    population = supernet.space.sample(4, rng)
+    whole = [measure(supernet.subnet(row), (1, 8, 8), tmp_path, count_weights) for row in population]
+    np.testing.assert_allclose(table(population), whole, rtol=0.01)  # the exporter may fold a constant or two
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_correction_recovers_an_affine_truth(supernet, table):
+    networks = spread(supernet.space, table, 10, seed=0)
+    assert len(np.unique(networks, axis=0)) == 10
+    truth = 0.4 * table(networks) + 0.02
+    fitted = corrected(table, networks, truth)
+    np.testing.assert_allclose(fitted(networks), truth)
+    assert fitted.residual.mean < 1e-9
+    noise = np.array([1.1, 0.9] * 5)
+    noisy = corrected(table, networks, truth * noise)
+    assert 0.05 < noisy.residual.mean < 0.15
+    assert "10 networks measured whole: mean error" in str(noisy.residual)
+    everything = supernet.space.enumerate()
+    low, high = fitted(supernet.space.population(fitted.extremes(supernet.space)))
+    assert (low, high) == (fitted(everything).min(), fitted(everything).max())
+
+
+def test_measurements_that_contradict_the_table_are_refused(supernet, table):
+    networks = spread(supernet.space, table, 10, seed=0)
+    with pytest.raises(UsageError, match="does not grow"):
+        corrected(table, networks, 1 / table(networks))
+
+
+def test_files_are_read_back(supernet, table, tmp_path, rng):
+    networks = spread(supernet.space, table, 10, seed=0)
+    fitted = corrected(table, networks, table(networks) * 0.5)
+    fitted.save(tmp_path / "t.json", supernet.space)
+    again = read_table(tmp_path / "t.json", supernet.space)
+    population = supernet.space.sample(20, rng)
+    np.testing.assert_array_equal(again(population), fitted(population))
+    assert again.residual == fitted.residual
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda t: t.pop("choices"), "is no latency table"),
+        (lambda t: t.update(unit="s"), "expected the unit 'ms'"),
+        (lambda t: t["choices"].pop("stage1.block1.op"), "lacks the option 'mb3_k3' of 'stage1.block1.op'"),
+        (lambda t: t["choices"]["stage1.block1.op"].pop("skip"), "lacks the option 'skip'"),
+        (lambda t: t["choices"].update({"stage1.block9.op": {}}), "Unknown choice 'stage1.block9.op'"),
+        (lambda t: t["choices"]["stage1.block1.op"].update(skip="fast"), "holds 'fast'; expected a finite number"),
+        (lambda t: t.update(constant=float("nan")), "constant holds nan"),
+    ],
+)
+def test_wrong_files_are_one_clear_line(supernet, table, tmp_path, change, words):
+    table.save(tmp_path / "t.json", supernet.space)
+    content = json.loads((tmp_path / "t.json").read_text())
+    change(content)
+    (tmp_path / "t.json").write_text(json.dumps(content))
+    with pytest.raises(UsageError, match=words) as error:
+        read_table(tmp_path / "t.json", supernet.space)
+    assert "\n" not in str(error.value)
+
+
+def test_exported_networks_compute_what_torch_does(tmp_path, rng):
+    supernet = mbconv((3, 16, 16), 5, squeeze_excite=True)
+    network = supernet.subnet(supernet.space.sample(1, rng)[0])
+    export(network, (3, 16, 16), tmp_path / "m.onnx", dynamic_batch=True)
+    images = torch.randn(5, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    assert largest_difference(network, tmp_path / "m.onnx", images) <= 1e-4
+    assert run(tmp_path / "m.onnx", images.numpy()[:3]).shape == (3, 5)
+    assert [file.name for file in tmp_path.iterdir()] == ["m.onnx"]
+
+
+def test_time_on_this_host_grows_with_the_network(tmp_path):
+    times = []
+    for width in (8, 256):
+        export(torch.nn.Conv2d(width, width, 3, padding=1), (width, 24, 24), tmp_path / "m.onnx")
+        times.append(time_onnx(tmp_path / "m.onnx", (width, 24, 24)))
+    assert 0 < 10 * times[0] < times[1]
+
+
+def test_a_damaged_onnx_file(tmp_path):
+    (tmp_path / "m.onnx").write_bytes(b"rubbish")
+    with pytest.raises(UsageError, match="Cannot run"):
+        time_onnx(tmp_path / "m.onnx", (1, 8, 8))
