@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 import torch
-
 from rows import Rows
+
 from evonas import Budget, parse_bounds
 from evonas.files import read_json
 from evonas.sampling import draw_feasible

@@ -26,7 +26,7 @@ class Cost(Protocol):
 
     unit: str
 
-    def __call__(self, population: Population) -> Floats: ...
+    def __call__(self, population: Population, /) -> Floats: ...
 
 
 @runtime_checkable

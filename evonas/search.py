@@ -26,7 +26,7 @@ MOST_REJECTED_IN_A_ROW = 1000
 class Fitness(Protocol):
     """Scores a population of shape (n, choices): n numbers, higher is better, all measured on the same images."""
 
-    def __call__(self, population: Population) -> npt.NDArray[np.float64]: ...
+    def __call__(self, population: Population, /) -> npt.NDArray[np.float64]: ...
 
 
 @dataclass(frozen=True)

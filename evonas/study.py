@@ -121,7 +121,10 @@ def open_study(storage: str | Path | optuna.storages.BaseStorage | None, name: s
         UsageError: the storage cannot be opened.
     """
     try:
-        study = optuna.create_study(study_name=name, storage=open_storage(storage), direction="maximize", load_if_exists=True)
+        opened = open_storage(storage)
+        if opened is not None and name in optuna.get_all_study_names(opened):
+            return optuna.load_study(study_name=name, storage=opened)
+        study = optuna.create_study(study_name=name, storage=opened, direction="maximize", load_if_exists=True)
         if study.metric_names is None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

@@ -89,13 +89,13 @@ def main() -> None:
         if arguments and not arguments[0].startswith("-") and arguments[0] not in commands:
             raise unknown("command", arguments[0], commands)
         sys.exit(app(arguments, standalone_mode=False))
-    except (UsageError, typer.BadParameter) as error:
+    except UsageError as error:
         _fail(str(error), 2, debug)
     except (KeyboardInterrupt, typer.Abort):
         _fail("Interrupted; the same command goes on from here.", 130, debug=False)
     except Exception as error:
         if hasattr(error, "format_message"):
-            _fail(f"{error.format_message()} See evonas {arguments[0] if arguments else ''} --help.", 2, debug)
+            _fail(f"{error.format_message().rstrip('.')}. See evonas {arguments[0] if arguments else ''} --help.", 2, debug)
         _fail(f"Unexpected {type(error).__name__}: {(str(error).splitlines() or [''])[0]} (--debug shows where)", 1, debug)
 
 

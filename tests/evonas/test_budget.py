@@ -30,7 +30,9 @@ def test_quantities(text, unit, value):
     assert parse_quantity(text, unit) == pytest.approx(value, rel=1e-12)
 
 
-@pytest.mark.parametrize(("text", "unit"), [("30m", ""), ("", ""), ("M", ""), ("3ms", ""), ("3M", "ms"), ("1e999", ""), ("nan", ""), ("3 4", "")])
+@pytest.mark.parametrize(
+    ("text", "unit"), [("30m", ""), ("", ""), ("M", ""), ("3ms", ""), ("3M", "ms"), ("1e999", ""), ("nan", ""), ("3 4", "")]
+)
 def test_malformed_quantities(text, unit):
     with pytest.raises(UsageError):
         parse_quantity(text, unit)

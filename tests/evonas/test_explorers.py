@@ -4,7 +4,17 @@ import numpy as np
 import optuna
 import pytest
 
-from evonas import EXPLORERS, AgeingEvolutionExplorer, Budget, EvolutionExplorer, History, RandomExplorer, ScreenedExplorer, open_study, search
+from evonas import (
+    EXPLORERS,
+    AgeingEvolutionExplorer,
+    Budget,
+    EvolutionExplorer,
+    History,
+    RandomExplorer,
+    ScreenedExplorer,
+    open_study,
+    search,
+)
 from evonas.explorers.pareto import ParetoExplorer
 from evonas.testing import EXPLORER_CHECKS, TableCost, any_batch_same_trajectory, example, in_space_feasible_and_new
 
@@ -61,7 +71,7 @@ def test_evolution_breeds_from_the_best_ten():
 
 def test_mutation_changes_each_choice_with_its_probability():
     """A gene changes with probability p (k - 1) / k: the redraw may draw the same option."""
-    space, budget, _, history = scored_history(1, upper=1.0)
+    space, _, _, history = scored_history(1, upper=1.0)
     from evonas.explorers.variation import Variation
 
     mutants = Variation(space, history.population).mutants(4000, np.random.default_rng(0), 0.1)

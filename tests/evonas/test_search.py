@@ -95,7 +95,9 @@ def test_two_workers_on_one_journal_score_nothing_twice(tmp_path):
     for step in range(1, 7):
         for worker in ("one", "two"):
             study = open_study(tmp_path / "study.log", "shared")
-            search(space, counted, RandomExplorer(space, budget), evaluations=len(scored) + 7 * step, study=study, budget=budget, worker=worker)
+            search(
+                space, counted, RandomExplorer(space, budget), evaluations=len(scored) + 7 * step, study=study, budget=budget, worker=worker
+            )
     assert len(scored) == len(set(scored)) == len(study.trials)
 
 
@@ -134,7 +136,7 @@ def test_a_torn_last_line_is_cut_and_reported(tmp_path, torn):
 def test_damage_inside_a_journal_is_refused(tmp_path):
     path = tmp_path / "study.log"
     path.write_text(json.dumps({"op_code": 0}) + "\nrubbish\n" + json.dumps({"op_code": 0}) + "\n")
-    with pytest.raises(UsageError, match="Line 2 of .* is damaged"):
+    with pytest.raises(UsageError, match=r"Line 2 of .* is damaged"):
         repair_journal(path)
 
 

@@ -1,0 +1,262 @@
+"""The command as a user meets it: a whole small run, continuing it, and one line for whatever is wrong."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+import torch
+
+from evonas import History
+from evonas.study import open_study, space_of
+from predictors.runtime import run as run_onnx
+from recipes.delivery import load_model
+from supernet import load, mbconv
+
+SMALL = ["--data", "digits", "--epochs", "6", "--retrain-epochs", "6", "--evaluations", "120", "--depths", "1,2,1", "--device", "cpu"]
+
+
+def evonas(*arguments, cwd=None, timeout=300):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    command = [sys.executable, "-m", "recipes.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=timeout, env=environment, check=False)
+
+
+@pytest.fixture(scope="module")
+def table_file(tmp_path_factory):
+    """A latency table of a device that is not here: a number for every operator."""
+    space = mbconv((1, 8, 8), 10, depths=(1, 2, 1)).space
+    cost = {"skip": 0.0, "mb3_k3": 1.0, "mb3_k5": 1.3, "mb3_k7": 1.7, "mb6_k3": 1.8, "mb6_k5": 2.3, "mb6_k7": 3.0}
+    choices = {choice.name: {option: cost[option] for option in choice.options} for choice in space.choices}
+    path = tmp_path_factory.mktemp("table") / "phone.json"
+    path.write_text(json.dumps({"device": "a phone", "unit": "ms", "constant": 0.5, "choices": choices}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, table_file):
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    done = evonas("mobile", *SMALL, "--budget", "macs=700k", "--budget", "latency=6ms", "--latency-table", table_file, "--out", out)
+    assert done.returncode == 0, done.stderr + done.stdout
+    return out, done.stdout
+
+
+def test_a_run_delivers_what_it_promises(finished):
+    out, printed = finished
+    result = json.loads((out / "result.json").read_text())
+    assert result["costs"]["macs"] <= 700e3
+    assert result["costs"]["latency_ms"] <= 6
+    assert set(result) >= {"architecture", "budget", "costs", "accuracy", "baseline", "seed", "versions"}
+    assert 0.5 < result["accuracy"]["test"] <= 1
+    data = load("digits")
+    images, labels = next(data.test.batches(500, torch.device("cpu")))
+    network = load_model(out / "model.pt")
+    with torch.no_grad():
+        logits = network(images)
+    assert (logits.argmax(1) == labels).double().mean().item() == pytest.approx(result["accuracy"]["test"])
+    assert np.abs(run_onnx(out / "model.onnx", images.numpy()) - logits.numpy()).max() <= 1e-4
+    for name in ("report.html", "accuracy_macs.png", "accuracy_latency.png", "best_so_far.png", "predicted.png", "architecture.png"):
+        assert (out / name).stat().st_size > 1000, name
+    assert "smallest" in printed
+    assert "random networks meet it" in printed
+
+
+def test_every_trial_is_in_the_study_with_costs_and_constraints(finished):
+    out, _ = finished
+    for name in ("search", "baseline"):
+        study = open_study(out / "study.log", name)
+        assert len(study.trials) == 120
+        for trial in study.trials:
+            assert trial.state == optuna.trial.TrialState.COMPLETE
+            assert trial.user_attrs["macs"] <= 700e3
+            assert trial.user_attrs["latency_ms"] <= 6
+            assert max(trial.system_attrs["constraints"]) <= 0
+
+
+def test_the_same_command_again_changes_nothing_and_other_arguments_are_refused(finished, table_file):
+    out, _ = finished
+    before = {path.name: path.read_bytes() for path in out.iterdir() if path.suffix in (".json", ".log", ".pt")}
+    same = ["mobile", *SMALL, "--budget", "macs=700k", "--budget", "latency=6ms", "--latency-table", table_file, "--out", out]
+    assert evonas(*same).returncode == 0
+    after = {path.name: path.read_bytes() for path in out.iterdir() if path.suffix in (".json", ".log", ".pt")}
+    assert {name for name in before if before[name] != after[name]} <= {"model.pt", "retrain.pt"}  # torch writes archives anew
+    other = evonas(*same, "--seed", "1")
+    assert other.returncode == 2
+    assert "was made with seed=0, not 1" in other.stderr
+
+
+def test_a_trained_supernet_is_searched_again_under_another_budget(finished, table_file, tmp_path):
+    out, _ = finished
+    done = evonas(
+        "mobile",
+        *SMALL,
+        "--budget",
+        "macs=500k",
+        "--latency-table",
+        table_file,
+        "--supernet",
+        out,
+        "--out",
+        tmp_path / "second",
+        "--inherit",
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "second" / "result.json").read_text())
+    assert result["costs"]["macs"] <= 500e3
+    assert not (tmp_path / "second" / "supernet.pt").exists()
+    wrong = evonas("mobile", "--data", "digits", "--latency-table", table_file, "--supernet", out, "--out", tmp_path / "third")
+    assert wrong.returncode == 2
+
+
+def test_report_is_written_again(finished):
+    out, _ = finished
+    (out / "report.html").unlink()
+    assert evonas("report", out).returncode == 0
+    assert "a phone" in (out / "report.html").read_text()
+
+
+def killed_often(command, out, moments):
+    """Run the command again and again, killed with SIGKILL after each of the moments (seconds), then to its end."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for moment in moments:
+        process = subprocess.Popen([sys.executable, "-m", "recipes.cli", *map(str, command)], env=environment, stdout=subprocess.DEVNULL)
+        try:
+            process.wait(moment)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    return evonas(*command)
+
+
+def test_killed_runs_end_like_an_undisturbed_one(finished, table_file, tmp_path):
+    """Three kills here; `benchmarks/kill.py` does many."""
+    out, _ = finished
+    again = tmp_path / "whole"
+    command = ["mobile", *SMALL, "--budget", "macs=700k", "--budget", "latency=6ms", "--latency-table", table_file, "--out", again]
+    done = killed_often(command, again, (7.5, 9.0, 10.5))
+    assert done.returncode == 0, done.stderr
+    for name in ("search", "baseline"):
+        ours, theirs = (open_study(path / "study.log", name) for path in (again, out))
+        space = space_of(theirs)
+        one, two = History.of(ours, space), History.of(theirs, space)
+        np.testing.assert_array_equal(one.population, two.population)
+        np.testing.assert_array_equal(one.scores, two.scores)
+    results = [json.loads((path / "result.json").read_text()) for path in (again, out)]
+    assert results[0] == results[1]
+
+
+def test_a_second_process_on_a_run_folder_is_refused(table_file, tmp_path):
+    import filelock
+
+    with filelock.FileLock(tmp_path / ".lock"):
+        second = evonas("mobile", *SMALL, "--latency-table", table_file, "--out", tmp_path)
+    assert second.returncode == 2
+    assert "Another process works in" in second.stderr
+
+
+BAD = {
+    "unknown data": (["--data", "digit"], "Did you mean 'digits'"),
+    "missing file": (["--data", "none.npz"], "no file none.npz"),
+    "unknown layout": (["--layout", "tini"], "Did you mean 'tiny'"),
+    "unknown cost": (["--budget", "mac=3M"], "Did you mean 'macs'"),
+    "malformed number": (["--budget", "macs=3x"], "Unknown suffix 'x'"),
+    "malformed bound": (["--budget", "macs"], "NAME=UPPER"),
+    "malformed latency": (["--budget", "latency=fast"], "Malformed number 'fast'"),
+    "unreachable macs": (["--budget", "macs=1k"], "smallest reachable value is"),
+    "unreachable latency": (["--budget", "latency=0.1ms"], "smallest reachable value is 2.5 ms"),
+    "malformed list": (["--widths", "a,b"], "whole numbers with commas"),
+    "wrong table": (["--latency-table", "none.json"], "no file none.json"),
+    "broken storage": (["--storage", "nonsense://x"], "Cannot open the storage"),
+    "no trained supernet": (["--supernet", "nowhere"], "no checkpoint nowhere/supernet.pt"),
+    "unknown option": (["--epoch", "3"], "--epoch"),
+    "no number": (["--epochs", "x"], "Invalid value for '--epochs'"),
+    "negative": (["--epochs", "-3"], "Invalid value for '--epochs'"),
+    "unknown device": (["--device", "tpu"], "Cannot use the device 'tpu'"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_and_leaves_nothing(case, table_file, tmp_path):
+    arguments, words = BAD[case]
+    if "--latency-table" not in arguments:
+        arguments = ["--latency-table", str(table_file), *arguments]
+    done = evonas("mobile", *SMALL, "--out", "runs/x", *arguments, cwd=tmp_path)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr
+    left = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert left == [] or case in ("no trained supernet",), left
+
+
+def test_outputs_that_cannot_be_written(table_file, tmp_path):
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "x"):
+        done = evonas("mobile", *SMALL, "--latency-table", table_file, "--out", out)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert "Cannot write to" in done.stderr
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("precious")
+    done = evonas("mobile", *SMALL, "--latency-table", table_file, "--out", tmp_path / "mine", "--fresh")
+    assert done.returncode == 2
+    assert "holds files but no run" in done.stderr
+    assert (tmp_path / "mine" / "thesis.tex").exists()
+
+
+def test_a_damaged_checkpoint_is_named_and_fresh_starts_over(finished, table_file, tmp_path):
+    out = tmp_path / "copy"
+    shutil.copytree(finished[0], out)
+    (out / "supernet.pt").write_bytes(b"rubbish")
+    same = ["mobile", *SMALL, "--budget", "macs=700k", "--budget", "latency=6ms", "--latency-table", table_file, "--out", out]
+    done = evonas(*same)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "Cannot read the checkpoint" in done.stderr
+    assert evonas(*same, "--fresh").returncode == 0
+
+
+def test_debug_shows_where():
+    done = evonas("mobile", "--data", "digit", "--debug")
+    assert done.returncode == 2
+    assert "Traceback" in done.stderr
+
+
+def test_unknown_commands_and_help():
+    assert "Did you mean 'mobile'" in evonas("mobil").stderr
+    for command in ([], ["mobile"], ["report"], ["dashboard"], ["list"]):
+        done = evonas(*command, "--help")
+        assert done.returncode == 0
+        assert "Traceback" not in done.stderr
+    assert "latency=30%" in evonas("mobile", "--help").stdout
+
+
+def test_list_shows_everything_that_is_registered():
+    from evonas import EXPLORERS
+    from recipes.registry import RECIPES
+    from supernet.data import DATA_SETS
+    from supernet.spaces import SPACES
+
+    printed = evonas("list").stdout
+    for name in (*RECIPES, *EXPLORERS, *SPACES, *DATA_SETS):
+        assert name in printed
+
+
+def test_report_and_dashboard_of_no_run(tmp_path):
+    for command in ("report", "dashboard"):
+        done = evonas(command, tmp_path)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert "There is no" in done.stderr
+
+
+def test_the_readme_runs(tmp_path):
+    """Every Python block of the README, in a fresh interpreter."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    blocks = [block.split("```")[0] for block in readme.split("```python\n")[1:]]
+    assert blocks
+    for block in blocks:
+        done = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, cwd=tmp_path, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr
