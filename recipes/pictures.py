@@ -67,7 +67,7 @@ def accuracy_against_cost(
     axes.set_xlabel(f"{cost} ({unit})" if unit else cost)
     axes.set_ylabel("inherited accuracy (%)")
     axes.xaxis.set_major_formatter(lambda value, _: format_quantity(value))
-    axes.legend(loc="lower right", fontsize=8)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncol=5, fontsize=8, columnspacing=1.2, handletextpad=0.4)
     _save(figure, path)
 
 

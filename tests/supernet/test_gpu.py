@@ -1,0 +1,60 @@
+"""On a CUDA GPU: training, fitness, and the exactness of the walk under bf16 autocast. Skipped where there is none."""
+
+import numpy as np
+import pytest
+import torch
+
+from supernet import InheritedFitness, StandAlone, UniformPaths, accuracy, mbconv, score_one_by_one, train
+
+pytestmark = pytest.mark.gpu
+GPU = torch.device("cuda")
+
+
+def test_a_training_step_changes_only_the_path(digits):
+    supernet = mbconv(digits.image_shape, 10).to(GPU, memory_format=torch.channels_last)
+    before = {name: value.clone() for name, value in supernet.named_parameters()}
+    paths = []
+
+    class One(UniformPaths):
+        def step(self, network, batch, rng):
+            assert batch[0].device.type == "cuda"
+            assert torch.is_autocast_enabled("cuda")
+            paths.append(network.space.sample(1, rng)[0])
+            return torch.nn.functional.cross_entropy(network(batch[0], paths[-1]).float(), batch[1])
+
+    train(supernet, One(), digits.train.head(64), epochs=1, batch_size=64, weight_decay=0.1, device=GPU)
+    used = {id(p) for module in supernet.active(paths[0]) for p in module.parameters()}
+    assert len(paths) == 1
+    for name, parameter in supernet.named_parameters():
+        if id(parameter) not in used:
+            assert torch.equal(before[name], parameter), name
+        elif parameter.ndim > 1:
+            assert not torch.equal(before[name], parameter), name
+
+
+def test_a_digit_classifier_learns(digits):
+    network = mbconv(digits.image_shape, 10, depths=(1, 1, 1)).subnet((0, 0, 0), fresh_seed=0)
+    train(network, StandAlone(), digits.train, epochs=15, device=GPU)
+    assert accuracy(network, digits.test, GPU) > 0.9
+
+
+def test_the_walk_is_exact_under_autocast(digits, rng):
+    """Same operations on the same shapes: bf16 rounding is the same on both sides."""
+    supernet = mbconv(digits.image_shape, 10)
+    train(supernet, UniformPaths(), digits.train, epochs=3, device=GPU)
+    population = supernet.space.sample(30, rng)
+    parts = digits.search, digits.train.head(256)
+    fitness = InheritedFitness(supernet, *parts, device=GPU)
+    expected = torch.stack(list(score_one_by_one(supernet, population, *parts, device=GPU)))
+    assert (fitness.logits(population) - expected).abs().max() <= 1e-2 * expected.abs().max()
+    scores = (expected.argmax(2) == digits.search.labels).double().mean(1).numpy()
+    assert np.abs(fitness(population) - scores).max() <= 2 / len(digits.search)
+
+
+def test_gpu_and_cpu_agree(digits, rng):
+    supernet = mbconv(digits.image_shape, 10)
+    train(supernet, UniformPaths(), digits.train, epochs=10, device=GPU)
+    population = supernet.space.sample(10, rng)
+    on_gpu = InheritedFitness(supernet, digits.search, digits.train.head(256), device=GPU)(population)
+    on_cpu = InheritedFitness(supernet, digits.search, digits.train.head(256))(population)
+    assert np.abs(on_gpu - on_cpu).max() < 0.03
