@@ -17,7 +17,7 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True)
 for entry in RECIPES.values():
-    app.command(entry.name)(entry.run)
+    app.command(entry.name)(entry.make)
 
 
 @app.callback()
@@ -35,7 +35,7 @@ def list_all() -> None:
 
     from evonas.explorers import EXPLORERS
     from recipes.progress import console
-    from supernet.data import DATA_SETS
+    from supernet.loading import DATA_SETS
     from supernet.spaces import SPACES
 
     for title, entries in (("recipes", RECIPES), ("search spaces", SPACES), ("explorers", EXPLORERS)):

@@ -65,9 +65,7 @@ def mobile(
 
     with RunFolder(out, arguments, fresh=fresh) as run:
         limits, table = movements.bounded(run, supernet, budget, latency_table, seed)
-        studies = movements.open_studies(run, storage)
-        run.begin()
-        table.save(run / "latency.json", supernet.space)
+        studies = movements.begin(run, table, supernet.space, storage)
 
         movements.train_supernet(run, supernet, UniformPaths(), images, identity, from_run, epochs=epochs, **training)
 

@@ -13,8 +13,8 @@ from torch import nn
 from evonas import Budget, Explorer, RandomExplorer, SearchResult, check_reachable, parse_bounds, profile, search
 from evonas.files import read_json, write_json
 from evonas.search import Fitness
-from evonas.space import Architecture
-from evonas.study import repair_journal
+from evonas.space import Architecture, SearchSpace
+from evonas.study import open_storage, repair_journal
 from predictors import costs, runtime
 from predictors.latency import LatencyTable, corrected, measure_blocks, read_table, spread
 from recipes.delivery import first_within
@@ -54,12 +54,18 @@ def bounded(
     return budget, table
 
 
-def open_studies(run: RunFolder, storage: str | None) -> list[optuna.Study]:
-    """The study of the search and that of the random baseline, in the run folder's journal or in a storage of the user's.
+def begin(run: RunFolder, table: LatencyTable, space: SearchSpace, storage: str | None) -> list[optuna.Study]:
+    """Everything is checked: keep the arguments and the latency table, and open the studies of the search and of its baseline.
+
+    The studies are in the run folder's journal, or in a storage of the user's.
 
     Raises:
-        UsageError: the storage cannot be opened.
+        UsageError: the storage cannot be opened; nothing is written then.
     """
+    if storage is not None:
+        open_storage(storage)
+    run.begin()
+    table.save(run / "latency.json", space)
     if storage is None and (note := repair_journal(run / "study.log")):
         say(note)
     return studies_of(run.path, storage)

@@ -3,21 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from evonas.registry import Entry
 from recipes.mobile import mobile
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """A recipe as the lists show it; `run` is its command."""
-
-    name: str
-    summary: str
-    paper: str
-    run: Callable[..., None]
-
-
-RECIPES: dict[str, Recipe] = {
-    "mobile": Recipe("mobile", "a network for a budget, from images to ONNX", "Guo et al. 2019, arXiv 1904.00420", mobile),
+RECIPES: dict[str, Entry[Callable[..., None]]] = {
+    "mobile": Entry("mobile", "a network for a budget, from images to ONNX", "Guo et al. 2019, arXiv 1904.00420", mobile),
 }

@@ -40,7 +40,9 @@ def write_report(path: str | Path, predictor: Predictor | None = None) -> Path:
     histories = [History.of(s, space) for s in (study, control)]
     if predictor is not None:
         write_json(folder / "predictions.json", predictions(histories[0], predictor))
-    images = [(_costs(folder, result, study, control, key), f"Inherited accuracy against {key.removesuffix('_ms')}") for key in result["costs"]]
+    images = [
+        (_costs(folder, result, study, control, key), f"Inherited accuracy against {key.removesuffix('_ms')}") for key in result["costs"]
+    ]
     pictures.best_so_far(folder / "best_so_far.png", *(h.scores for h in histories))
     images.append(("best_so_far.png", "Best so far, beside random search with as many evaluations"))
     known = read_json(folder / "predictions.json") if (folder / "predictions.json").exists() else []

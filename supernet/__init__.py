@@ -1,8 +1,9 @@
 """supernet: networks that contain networks, ways of training them, and the fitness they give."""
 
 from supernet.chain import ChainSupernet
-from supernet.data import ImageData, load
+from supernet.data import ImageData
 from supernet.fitness import InheritedFitness, recalibrate, score_one_by_one
+from supernet.loading import load
 from supernet.spaces import mbconv
 from supernet.training.loop import pick_device, train
 from supernet.training.standalone import StandAlone, accuracy

@@ -1,29 +1,19 @@
-"""Images in three disjoint parts: *train* for weights, *search* for fitness and all selection, *test* once at the end.
-
-Small sets live as tensors on the device and are augmented there; image folders go through a DataLoader. Splits are drawn
-with one fixed seed, stratified by class, so that runs with different seeds are compared on the same images.
-"""
+"""Parts of a data set: small ones live as tensors on the device and are augmented there, folders go through a DataLoader."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from evonas.errors import UsageError, unknown
+from evonas.errors import UsageError
 
 Batch = tuple[Tensor, Tensor]
-SEARCH_SHARE = 0.2
-MOST_SEARCH_IMAGES = 10_000
-TEST_SHARE = 0.2
-SPLIT_SEED = 0
 
 
 class Part(Protocol):
@@ -135,27 +125,32 @@ class FolderPart:
     def epoch(self, batch_size: int, seed: tuple[int, int], device: torch.device) -> Iterator[Batch]:
         """See `Part.epoch`."""
         generator = torch.Generator().manual_seed(int(np.random.default_rng(seed).integers(1 << 62)))
-        return self._load(self.augmented, min(batch_size, len(self)), device, shuffle=True, drop_last=True, generator=generator)
+        decoded = self._decoded(self.augmented, len(self), min(batch_size, len(self)), shuffle=True, drop_last=True, generator=generator)
+        return self._normalised(decoded, device)
 
     def batches(self, batch_size: int, device: torch.device) -> Iterator[Batch]:
         """See `Part.batches`."""
-        return self._load(self.plain, batch_size, device)
+        return self._normalised(self._decoded(self.plain, len(self), batch_size), device)
 
     def head(self, n: int) -> TensorPart:
         """The first n images, decoded once."""
-        images, labels = zip(*(self.plain[int(row)] for row in self.rows[:n]), strict=True)
-        return TensorPart(torch.stack(images), torch.tensor(labels), self.mean, self.scale)
+        images, labels = zip(*self._decoded(self.plain, n, 64), strict=True)
+        return TensorPart(torch.cat(images), torch.cat(labels), self.mean, self.scale)
 
-    def _load(self, dataset: Any, batch_size: int, device: torch.device, **options: Any) -> Iterator[Batch]:
-        subset = torch.utils.data.Subset(dataset, self.rows.tolist())
-        loader = torch.utils.data.DataLoader(subset, batch_size, num_workers=self.workers, pin_memory=device.type == "cuda", **options)
-        mean, scale = self.mean.to(device)[:, None, None], self.scale.to(device)[:, None, None]
+    def _decoded(self, dataset: Any, n: int, batch_size: int, **options: Any) -> Iterator[Batch]:
+        """Batches (uint8 images, labels) of the first n images."""
+        subset = torch.utils.data.Subset(dataset, self.rows[:n].tolist())
+        pin = torch.cuda.is_available()
         try:
-            for images, labels in loader:
-                images = (images.to(device, non_blocking=True).float() - mean) / scale
-                yield images.contiguous(memory_format=torch.channels_last), labels.to(device, non_blocking=True)
+            yield from torch.utils.data.DataLoader(subset, batch_size, num_workers=self.workers, pin_memory=pin, **options)
         except UsageError as error:  # a worker's error arrives wrapped in its traceback
             raise UsageError(str(error).strip().splitlines()[-1].removeprefix("evonas.errors.UsageError: ")) from None
+
+    def _normalised(self, batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
+        mean, scale = self.mean.to(device)[:, None, None], self.scale.to(device)[:, None, None]
+        for images, labels in batches:
+            images = (images.to(device, non_blocking=True).float() - mean) / scale
+            yield images.contiguous(memory_format=torch.channels_last), labels.to(device, non_blocking=True)
 
 
 @dataclass(frozen=True)
@@ -175,219 +170,3 @@ class ImageData:
     test: Part
     classes: tuple[str, ...]
     image_shape: tuple[int, int, int]
-
-
-def load(name: str, *, root: str | Path = "data", image_size: int | None = None, workers: int = 2) -> ImageData:
-    """Load images by name or path.
-
-    Args:
-        name: digits, cifar10, cifar100, fashion_mnist, a folder of images, or an `.npz` file with x_train, y_train, x_test
-            and y_test (images (n, h, w) or (n, h, w, channels)).
-        root: where torchvision downloads its data sets to.
-        image_size: pixels that folder images are cropped to; 224 unless told otherwise.
-        workers: processes that decode folder images.
-
-    Raises:
-        UsageError: an unknown name, a missing or damaged file, arrays of the wrong shape or with NaN, labels out of
-            range, a class without images.
-    """
-    path = Path(name)
-    if name in DATA_SETS:
-        return DATA_SETS[name](Path(root))
-    if path.is_dir():
-        return _folder(path, image_size or 224, workers)
-    if path.suffix == ".npz":
-        return _arrays(path)
-    if path.exists() or "/" in name:
-        raise UsageError(f"Cannot read images from {name!r}; expected a folder of images, an .npz file, or one of: {', '.join(DATA_SETS)}.")
-    raise unknown("data", name, [*DATA_SETS, "a folder of images", "an .npz file"])
-
-
-def from_arrays(
-    name: str,
-    x_train: np.ndarray,
-    y_train: np.ndarray,
-    x_test: np.ndarray,
-    y_test: np.ndarray,
-    *,
-    classes: tuple[str, ...] | None = None,
-    padding: int | None = None,
-    flip: bool = True,
-) -> ImageData:
-    """A data set of your own arrays: images (n, h, w) or (n, h, w, channels), labels 0, 1, ...; train is split in train and search.
-
-    Args:
-        padding: pixels that augmentation shifts by at most; an eighth of the image unless told otherwise.
-        flip: whether augmentation mirrors images.
-
-    Raises:
-        UsageError: shapes that do not belong together, NaN, labels out of range, a class with fewer than two training images.
-    """
-    parts = {"train": (_images(name, "x_train", x_train), y_train), "test": (_images(name, "x_test", x_test), y_test)}
-    for part, (images, labels) in parts.items():
-        if labels.shape != (len(images),) or len(images) == 0:
-            raise UsageError(
-                f"{name}: y_{part} has shape {labels.shape}, x_{part} {images.shape}; expected one label for each of at least one image."
-            )
-        if not np.issubdtype(labels.dtype, np.integer):
-            raise UsageError(f"{name}: y_{part} holds {labels.dtype}; expected integers 0, 1, ...")
-    (images, labels), (test_images, test_labels) = parts["train"], parts["test"]
-    if images.shape[1:] != test_images.shape[1:]:
-        raise UsageError(f"{name}: training images have shape {images.shape[1:]}, test images {test_images.shape[1:]}; expected the same.")
-    count = len(classes) if classes is not None else int(labels.max(initial=0)) + 1
-    for part, (_, values) in parts.items():
-        if values.min() < 0 or values.max() >= count:
-            raise UsageError(f"{name}: y_{part} holds labels {values.min()} to {values.max()}; expected 0 to {count - 1}.")
-    kept, held = _split(name, labels, min(MOST_SEARCH_IMAGES, round(SEARCH_SHARE * len(labels))), count)
-    mean = images[kept].mean((0, 2, 3), dtype=np.float64)
-    scale = images[kept].std((0, 2, 3), dtype=np.float64)
-    train = TensorPart(
-        torch.from_numpy(images[kept]),
-        torch.from_numpy(labels[kept].astype(np.int64)),
-        torch.tensor(mean, dtype=torch.float32),
-        torch.tensor(np.maximum(scale, 1e-6), dtype=torch.float32),
-        padding=max(images.shape[2] // 8, 1) if padding is None else padding,
-        flip=flip,
-    )
-    search = replace(train, images=torch.from_numpy(images[held]), labels=torch.from_numpy(labels[held].astype(np.int64)))
-    test = replace(train, images=torch.from_numpy(test_images), labels=torch.from_numpy(test_labels.astype(np.int64)))
-    shape = (int(images.shape[1]), int(images.shape[2]), int(images.shape[3]))
-    return ImageData(name, train, search, test, classes or tuple(map(str, range(count))), shape)
-
-
-def _images(name: str, key: str, images: np.ndarray) -> np.ndarray:
-    """(n, h, w[, c]) of any number type to contiguous (n, c, h, w) uint8 or float32."""
-    if images.ndim == 3:
-        images = images[..., None]
-    if images.ndim != 4 or images.shape[3] not in (1, 2, 3, 4) or min(images.shape[1:3]) < 4:
-        raise UsageError(
-            f"{name}: {key} has shape {images.shape}; expected (n, height, width) or (n, height, width, 1 to 4 channels), 4 pixels or more."
-        )
-    if images.dtype != np.uint8:
-        if not (np.issubdtype(images.dtype, np.number) and np.isrealobj(images)):
-            raise UsageError(f"{name}: {key} holds {images.dtype}; expected numbers.")
-        images = images.astype(np.float32)
-        if not np.isfinite(images).all():
-            raise UsageError(
-                f"{name}: {key} holds NaN or infinity in {int((~np.isfinite(images)).any((1, 2, 3)).sum())} images; remove or repair them."
-            )
-    return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
-
-
-def _split(name: str, labels: np.ndarray, held: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows (kept, held out), shuffled, stratified by class."""
-    from sklearn.model_selection import train_test_split
-
-    counts = np.bincount(labels, minlength=classes)
-    if counts.min() < 2 or held < classes:
-        raise UsageError(
-            f"{name}: class {int(counts.argmin())} has {counts.min()} of {len(labels)} images; expected 2 or more a class and "
-            f"{int(np.ceil(classes / SEARCH_SHARE))} in all, so that every class stands in train and in search."
-        )
-    kept, out = train_test_split(np.arange(len(labels)), test_size=held, stratify=labels, random_state=SPLIT_SEED)
-    return kept, out
-
-
-def _digits(root: Path) -> ImageData:
-    """The 1,797 digits of 8x8 pixels that scikit-learn bundles."""
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    images, labels = digits.images.astype(np.float32), digits.target
-    kept, test = _split("digits", labels, round(TEST_SHARE * len(labels)), 10)
-    return from_arrays("digits", images[kept], labels[kept], images[test], labels[test], flip=False)
-
-
-def _torchvision(kind: str, flip: bool) -> Callable[[Path], ImageData]:
-    def make(root: Path) -> ImageData:
-        import torchvision
-
-        dataset = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "fashion_mnist": "FashionMNIST"}[kind]
-        try:
-            train, test = (getattr(torchvision.datasets, dataset)(root, train=part, download=True) for part in (True, False))
-        except Exception as error:
-            raise UsageError(
-                f"Cannot download {kind} to {root}: {str(error).splitlines()[0] if str(error) else type(error).__name__}. "
-                f"Check the network, or place the files there by hand."
-            ) from error
-        x, y = ([np.asarray(part.data) for part in (train, test)], [np.asarray(part.targets) for part in (train, test)])
-        return from_arrays(kind, x[0], y[0], x[1], y[1], classes=tuple(train.classes), flip=flip)
-
-    return make
-
-
-DATA_SETS: dict[str, Callable[[Path], ImageData]] = {
-    "digits": _digits,
-    "cifar10": _torchvision("cifar10", flip=True),
-    "cifar100": _torchvision("cifar100", flip=True),
-    "fashion_mnist": _torchvision("fashion_mnist", flip=True),
-}
-
-
-def _arrays(path: Path) -> ImageData:
-    keys = ("x_train", "y_train", "x_test", "y_test")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            if missing := [key for key in keys if key not in file]:
-                raise UsageError(f"{path} lacks the array {missing[0]!r}; expected {', '.join(keys)}.")
-            arrays = [file[key] for key in keys]
-            classes = tuple(map(str, file["class_names"])) if "class_names" in file else None
-    except FileNotFoundError:
-        raise UsageError(f"There is no file {path}; expected an .npz file with {', '.join(keys)}.") from None
-    except UsageError:
-        raise
-    except Exception as error:
-        raise UsageError(
-            f"Cannot read {path}: {str(error).splitlines()[0]}. Expected an .npz file with {', '.join(keys)}; write it again."
-        ) from error
-    return from_arrays(str(path), *arrays, classes=classes)
-
-
-def _open_image(file: str) -> Any:
-    from PIL import Image
-
-    try:
-        with Image.open(file) as image:
-            return image.convert("RGB")
-    except Exception as error:
-        raise UsageError(f"Cannot decode the image {file}: {type(error).__name__}. Remove or repair it.") from None
-
-
-def _folder(path: Path, image_size: int, workers: int) -> ImageData:
-    """`path/train/CLASS/...` and `path/test/CLASS/...` (or `val`), or `path/CLASS/...`, of which a fifth becomes test."""
-    from torchvision.datasets import ImageFolder
-    from torchvision.transforms import v2
-
-    size = image_size
-    augment = v2.Compose([v2.RandomResizedCrop(size, (0.35, 1.0), antialias=True), v2.RandomHorizontalFlip(), v2.PILToTensor()])
-    plain = v2.Compose([v2.Resize(round(size * 8 / 7), antialias=True), v2.CenterCrop(size), v2.PILToTensor()])
-
-    def open_folder(folder: Path) -> tuple[Any, Any]:
-        try:
-            return tuple(ImageFolder(folder, transform=t, loader=_open_image) for t in (augment, plain))  # type: ignore[return-value]
-        except (FileNotFoundError, OSError) as error:
-            raise UsageError(
-                f"{folder}: {str(error).splitlines()[0].rstrip('.')}. Expected one folder of images for each class, none of them empty."
-            ) from None
-
-    train_folder = path / "train" if (path / "train").is_dir() else path
-    augmented, plain_set = open_folder(train_folder)
-    labels = np.array(augmented.targets)
-    classes, rows = tuple(augmented.classes), np.arange(len(labels))
-    test_folder = next((path / name for name in ("test", "val") if (path / name).is_dir()), None) if train_folder != path else None
-    if test_folder is not None:
-        _, test_set = open_folder(test_folder)
-        if tuple(test_set.classes) != classes:
-            raise UsageError(f"{test_folder} holds the classes {test_set.classes}; expected those of {train_folder}: {list(classes)}.")
-        test_rows = np.arange(len(test_set.targets))
-    else:
-        rows, test_rows = _split(str(path), labels, round(TEST_SHARE * len(labels)), len(classes))
-        test_set = plain_set
-    kept, held = _split(str(path), labels[rows], min(MOST_SEARCH_IMAGES, round(SEARCH_SHARE * len(rows))), len(classes))
-    mean, scale = torch.tensor([123.7, 116.3, 103.5]), torch.tensor([58.4, 57.1, 57.4])  # of ImageNet, the field's habit for photographs
-    train = FolderPart(augmented, plain_set, rows[kept], mean, scale, workers)
-    search, test = replace(train, rows=rows[held]), replace(train, plain=test_set, rows=test_rows)
-    return ImageData(str(path), train, search, test, classes, (3, size, size))
-
-
-warnings.filterwarnings("ignore", message=".*pin_memory.*", module="torch")

@@ -7,7 +7,6 @@ An entry's `make(space, budget, seed)` gives an explorer with its defaults. What
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from evonas.budget import Budget
 from evonas.explorers.ageing import AgeingEvolutionExplorer
@@ -16,6 +15,7 @@ from evonas.explorers.evolution import EvolutionExplorer
 from evonas.explorers.pareto import ParetoExplorer
 from evonas.explorers.random_search import RandomExplorer
 from evonas.explorers.screened import ScreenedExplorer
+from evonas.registry import Entry
 from evonas.space import SearchSpace
 
 __all__ = [
@@ -23,7 +23,6 @@ __all__ = [
     "AgeingEvolutionExplorer",
     "EvolutionExplorer",
     "Explorer",
-    "ExplorerEntry",
     "ParetoExplorer",
     "RandomExplorer",
     "ScreenedExplorer",
@@ -31,22 +30,13 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
-class ExplorerEntry:
-    """An explorer as the lists show it."""
-
-    name: str
-    summary: str
-    paper: str
-    make: Callable[[SearchSpace, Budget, int], Explorer]
+Make = Callable[[SearchSpace, Budget, int], Explorer]
+EXPLORERS: dict[str, Entry[Make]] = {}
 
 
-EXPLORERS: dict[str, ExplorerEntry] = {}
-
-
-def register_explorer(name: str, summary: str, paper: str, make: Callable[[SearchSpace, Budget, int], Explorer]) -> None:
-    """Add an explorer to `EXPLORERS`."""
-    EXPLORERS[name] = ExplorerEntry(name, summary, paper, make)
+def register_explorer(name: str, summary: str, paper: str, make: Make) -> None:
+    """Add an explorer to `EXPLORERS`; `make(space, budget, seed)` gives one with its defaults."""
+    EXPLORERS[name] = Entry(name, summary, paper, make)
 
 
 def _screened(space: SearchSpace, budget: Budget, seed: int) -> Explorer:

@@ -237,7 +237,7 @@ def test_unknown_commands_and_help():
 def test_list_shows_everything_that_is_registered():
     from evonas import EXPLORERS
     from recipes.registry import RECIPES
-    from supernet.data import DATA_SETS
+    from supernet.loading import DATA_SETS
     from supernet.spaces import SPACES
 
     printed = evonas("list").stdout

@@ -6,7 +6,7 @@ import torch
 
 from evonas import UsageError
 from supernet import load
-from supernet.data import from_arrays
+from supernet.loading import from_arrays
 
 CPU = torch.device("cpu")
 

@@ -8,7 +8,7 @@ import torch
 
 from evonas import UsageError
 from supernet import StandAlone, UniformPaths, accuracy, mbconv, train
-from supernet.data import from_arrays
+from supernet.loading import from_arrays
 from supernet.training.loop import load_checkpoint, pick_device, schedule
 
 CPU = torch.device("cpu")
