@@ -70,11 +70,11 @@ def compare(
     """Median seconds of both sides as a ratio, and the largest difference of logits on the rows that the loop scores."""
     walk, loop = [], []
     for _ in range(repeats):
-        loop.append(seconds(lambda: list(score_one_by_one(supernet, looped, **parts)), parts["device"]))
+        loop.append(seconds(lambda: score_one_by_one(supernet, looped, **parts), parts["device"]))
         walk.append(seconds(lambda: fitness(population), parts["device"]))
     loop_seconds = float(np.median(loop)) * len(population) / len(looped)
     few = looped[:200]
-    expected = torch.stack(list(score_one_by_one(supernet, few, **parts)))
+    expected = score_one_by_one(supernet, few, **parts)
     apart = float((fitness.logits(few) - expected).abs().max())
     share = saved(supernet, population)
     speedup = loop_seconds / float(np.median(walk))

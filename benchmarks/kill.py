@@ -1,7 +1,7 @@
 """Does a run that is killed at random moments end like one that is not?
 
 A small run (digits, one latency table given to all) is done once undisturbed. Then, round after round, the same run is killed
-with SIGKILL at two to four random moments, started again with the same command each time, and let end; trials, scores, winner
+with SIGKILL at three to six random moments, started again with the same command each time, and let end; trials, scores, winner
 and accuracies are compared. The last line is one JSON object, with what the kills hit.
 
     python benchmarks/kill.py --kills 12 --out runs/kill
@@ -45,10 +45,10 @@ def main() -> None:
     draw, reached, same = random.Random(a.seed), [], {"study": True, "winner": True, "accuracy": True}
     while len(reached) < a.kills:
         folder = a.out / f"round{len(reached)}"
-        for _ in range(draw.randint(2, 4)):
+        for _ in range(draw.randint(3, 6)):
             process = subprocess.Popen(command(folder, table), env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             try:
-                process.wait(draw.uniform(0.1, 0.5) * length)
+                process.wait(draw.uniform(0.1, 0.4) * length)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

@@ -11,7 +11,7 @@ reference that tests compare with).
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -168,19 +168,31 @@ def walk_order(supernet: ChainSupernet, population: Population) -> tuple[npt.NDA
     return order, np.logical_and.accumulate(same, axis=1).sum(axis=1)
 
 
-def score_one_by_one(supernet: ChainSupernet, population: Population, search: Part, calibration: Part, *, batch_size: int = 500,
-                     calibration_batch: int = 128, device: torch.device | None = None) -> Iterator[Tensor]:  # fmt: skip
-    """The reference: for each candidate recalibrate, then score; yields logits of shape (images, classes)."""
+def score_one_by_one(
+    supernet: ChainSupernet,
+    population: Population,
+    search: Part,
+    calibration: Part,
+    *,
+    batch_size: int = 500,
+    calibration_batch: int = 128,
+    device: torch.device | None = None,
+) -> Tensor:
+    """The reference: for each candidate recalibrate, then score; logits of shape (n, images, classes)."""
     device = device or torch.device("cpu")
-    for row in population:
-        with _borrowed(supernet), torch.no_grad(), autocast(device):
+    calibration_batches = list(calibration.batches(calibration_batch, device))
+    search_batches = list(search.batches(batch_size, device))
+    logits = []
+    with _borrowed(supernet), torch.no_grad(), autocast(device):
+        for row in population:
             path = nn.Sequential(*supernet.active(row))
-            recalibrate(path, calibration.batches(calibration_batch, device))
+            recalibrate(path, calibration_batches)
             path.eval()
-            yield torch.cat([path(images).float().cpu() for images, _ in search.batches(batch_size, device)])
+            logits.append(torch.cat([path(images).float().cpu() for images, _ in search_batches]))
+    return torch.stack(logits)
 
 
-def recalibrate(network: nn.Module, batches: Iterator[Batch]) -> None:
+def recalibrate(network: nn.Module, batches: Iterable[Batch]) -> None:
     """Replace batch-norm statistics by cumulative means over the batches, each normalised by its own statistics."""
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     momenta = [norm.momentum for norm in norms]

@@ -22,7 +22,7 @@ def test_walk_equals_one_by_one(trained, parts, rng):
     population[20:] = population[:20]
     population[20:, -1] = trained.space.sample(20, rng)[:, -1]
     fast = InheritedFitness(trained, *parts, calibration_batch=64, batch_size=70)
-    reference = torch.stack(list(score_one_by_one(trained, population, *parts, calibration_batch=64, batch_size=70)))
+    reference = score_one_by_one(trained, population, *parts, calibration_batch=64, batch_size=70)
     assert (fast.logits(population) - reference).abs().max() <= 1e-4
     expected = (reference.argmax(2) == parts[0].labels).double().mean(1)
     np.testing.assert_allclose(fast(population), expected, atol=1e-12)
