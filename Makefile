@@ -15,7 +15,7 @@ install: .venv/ready
 	touch $@
 
 demo: install
-	$(BIN)/evonas mobile --data digits --budget macs=700k --budget latency=5% --out runs/demo --seed 0
+	$(BIN)/evonas mobile --data digits --budget macs=700k --budget latency=5% --epochs 60 --out runs/demo --seed 0
 
 test: install
 	$(BIN)/ruff check .

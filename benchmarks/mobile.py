@@ -31,19 +31,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="digits", help="images, as evonas mobile takes them")
     parser.add_argument("--budget", action="append", default=[], help="bounds, as evonas mobile takes them")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--random", type=int, default=5, help="random networks a seed")
-    parser.add_argument("--epochs", type=int, default=50, help="of the supernet")
-    parser.add_argument("--retrain-epochs", type=int, default=40, help="of every network that is trained on its own")
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--evaluations", type=int, default=300)
+    parser.add_argument("--epochs", type=int, default=40, help="of the supernet")
+    parser.add_argument("--retrain-epochs", type=int, default=20, help="of every network that is trained on its own")
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--evaluations", type=int, default=250)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("runs/benchmark_mobile"))
     a = parser.parse_args()
     torch.set_num_threads(a.threads)
     rows = Rows(a.out / "rows.jsonl")
     found: dict[str, list[float]] = {"winner": [], "random": []}
-    for seed in range(a.seeds):
+    for seed in a.seeds:
         winner = rows.row(f"winner seed {seed}", lambda seed=seed: winner_row(a, seed))
         found["winner"].append(winner["test"])
         for i in range(a.random):

@@ -122,6 +122,17 @@ class Budget:
                 columns.append((bound.lower - cost) / (abs(bound.lower) or 1.0))
         return np.stack(columns, axis=1) if columns else np.zeros((n, 0))
 
+    def verdicts(self, violations: Floats) -> list[str]:
+        """What rows of `violations` mean, for people: "kept", or "breaks macs <= 30M by 12 %"."""
+        sides = []
+        for bound in self.bounds:
+            if bound.upper < math.inf:
+                sides.append(f"{bound.cost} <= {format_quantity(bound.upper, bound.unit)}")
+            if bound.lower > -math.inf:
+                sides.append(f"{bound.cost} >= {format_quantity(bound.lower, bound.unit)}")
+        broken = [[f"{side} by {100 * v:.3g} %" for side, v in zip(sides, row, strict=True) if not v <= 0] for row in violations.tolist()]
+        return [f"breaks {', '.join(row)}" if row else "kept" for row in broken]
+
     def feasible(self, population: Population) -> npt.NDArray[np.bool_]:
         """Mask of the rows that keep every bound: shape (n,). A cost that is NaN keeps none."""
         return np.asarray((self.violations(population) <= 0).all(axis=1))

@@ -181,18 +181,25 @@ def repair_journal(path: Path) -> str | None:
     return f"cut {len(content) - len(whole)} bytes of a torn last line from {path.name}"
 
 
-def cost_attributes(budget: Budget, population: Population) -> list[dict[str, float]]:
-    """The user attributes of each row: every cost, named with its unit."""
+def attributes(budget: Budget, population: Population, violations: npt.NDArray[np.float64]) -> list[dict[str, Any]]:
+    """The user attributes of each row: every cost, named with its unit, and what that means for the budget.
+
+    The dashboard uses constraints but does not print them, so `budget` says it in words.
+    """
     values = budget.values(population)
     names = {name: f"{name}_{cost.unit}" if cost.unit else name for name, cost in budget.costs.items()}
-    return [{names[name]: float(column[row]) for name, column in values.items()} for row in range(len(population))]
+    rows: list[dict[str, Any]] = [{names[name]: float(column[row]) for name, column in values.items()} for row in range(len(population))]
+    if budget.bounds:
+        for row, verdict in zip(rows, budget.verdicts(violations), strict=True):
+            row["budget"] = verdict
+    return rows
 
 
 def store_proposals(study: optuna.Study, space: SearchSpace, budget: Budget, population: Population, worker: str) -> None:
     """Write each row as a RUNNING trial, whole and in a single write."""
-    attributes, violations = cost_attributes(budget, population), budget.violations(population)
+    violations = budget.violations(population)
     options = distributions(space)
-    for row, costs, violation in zip(population, attributes, violations, strict=True):
+    for row, costs, violation in zip(population, attributes(budget, population, violations), violations, strict=True):
         study.add_trial(
             create_trial(
                 state=TrialState.RUNNING,
@@ -207,13 +214,13 @@ def store_proposals(study: optuna.Study, space: SearchSpace, budget: Budget, pop
 def annotate(study: optuna.Study, trial_id: int, space: SearchSpace, budget: Budget, row: Architecture) -> npt.NDArray[np.float64]:
     """Write costs and constraints onto a trial that Optuna made; returns the violations."""
     population = np.array([row], dtype=np.int64)
-    violations = budget.violations(population)[0]
+    violations = budget.violations(population)
     storage = study._storage
-    for name, value in cost_attributes(budget, population)[0].items():
+    for name, value in attributes(budget, population, violations)[0].items():
         storage.set_trial_user_attr(trial_id, name, value)
     if budget.bounds:
-        storage.set_trial_system_attr(trial_id, "constraints", violations.tolist())
-    return violations
+        storage.set_trial_system_attr(trial_id, "constraints", violations[0].tolist())
+    return np.asarray(violations[0])
 
 
 def running(study: optuna.Study, worker: str) -> list[FrozenTrial]:

@@ -100,6 +100,7 @@ def test_violations_are_relative_to_the_bound():
     budget = Budget({"macs": lambda_cost(lambda p: p[:, 0] * 100.0)}, ["macs=100..200"])
     violations = budget.violations(np.array([[0], [1], [2], [3]]))
     np.testing.assert_allclose(violations, [[-1, 1], [-0.5, 0], [0, -1], [0.5, -2]])
+    assert budget.verdicts(violations) == ["breaks macs >= 100 by 100 %", "kept", "kept", "breaks macs <= 200 by 50 %"]
 
 
 def lambda_cost(function):

@@ -3,8 +3,11 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -252,6 +255,33 @@ def test_report_and_dashboard_of_no_run(tmp_path):
         assert "There is no" in done.stderr
 
 
+def test_the_dashboard_knows_trials_and_constraints(finished):
+    """The served API gives every trial with its constraints, which is what the page draws from."""
+    out, _ = finished
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = subprocess.Popen([sys.executable, "-m", "recipes.cli", "dashboard", str(out), "--port", str(port)], stdout=subprocess.DEVNULL)
+    try:
+        address = f"http://127.0.0.1:{port}/api/studies"
+        for _ in range(100):
+            try:
+                studies = json.load(urllib.request.urlopen(address))["study_summaries"]
+                break
+            except OSError:
+                time.sleep(0.3)
+        number = next(s["study_id"] for s in studies if s["study_name"] == "search")
+        trials = json.load(urllib.request.urlopen(f"{address}/{number}?after=0"))["trials"]
+    finally:
+        server.kill()
+        server.wait()
+    stored = open_study(out / "study.log", "search").trials
+    assert len(trials) == 120
+    for shown, trial in zip(trials, stored, strict=True):
+        assert shown["constraints"] == trial.system_attrs["constraints"]
+        assert {"key": "budget", "value": "kept"} in shown["user_attrs"]
+
+
 def test_the_readme_runs(tmp_path):
     """Every Python block of the README, in a fresh interpreter."""
     readme = (Path(__file__).parents[2] / "README.md").read_text()
@@ -260,3 +290,28 @@ def test_the_readme_runs(tmp_path):
     for block in blocks:
         done = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, cwd=tmp_path, timeout=300, check=False)
         assert done.returncode == 0, done.stderr
+
+
+def test_the_commands_of_the_readme():
+    """Every option that the README uses exists."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    lines = [line for line in readme.splitlines() if line.startswith("evonas ")]
+    assert len(lines) >= 3
+    for line in lines:
+        printed = evonas(line.split()[1], "--help").stdout
+        assert not [word for word in line.split() if word.startswith("--") and word not in printed], line
+
+
+def test_a_run_that_measures_this_host(tmp_path):
+    """The first command of the README, with less training: blocks and the winner are measured, and the winner keeps the bounds."""
+    command = ["mobile", "--data", "digits", "--budget", "macs=600k", "--budget", "latency=30%", "--out", "digits"]
+    small = ["--epochs", "3", "--retrain-epochs", "3", "--evaluations", "60", "--depths", "1,2,1", "--widths", "8,12,16"]
+    done = evonas(*command, *small, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "digits" / "result.json").read_text())
+    bound = result["bounds"]["latency"]["upper"]
+    fits = [entry["costs"]["latency"] <= bound for entry in result["tried"]]
+    assert fits == [False] * (len(fits) - 1) + [True]
+    assert result["costs"]["latency_ms"] == result["tried"][-1]["costs"]["latency"] <= bound
+    assert result["latency"]["residual"]["networks"] == 10
+    assert "10 networks measured whole: mean error" in done.stdout
