@@ -165,11 +165,11 @@ def retrain(
 
 
 def _latency(run: RunFolder, supernet: ChainSupernet, file: str | None, seed: int) -> LatencyTable:
-    """Read from the user's file, from the run folder, or measured on this host and corrected by whole networks."""
-    if file is not None:
-        return read_table(Path(file), supernet.space)
+    """The run's own table where it has one, else the user's file, else this host measured and corrected by whole networks."""
     if (run / "latency.json").exists():
         return read_table(run / "latency.json", supernet.space)
+    if file is not None:
+        return read_table(Path(file), supernet.space)
     with tempfile.TemporaryDirectory() as folder, bar("measure latency") as update:
         table = measure_blocks(supernet.space, supernet.parts(), Path(folder), on_progress=lambda share: update(0.7 * share))
         networks = spread(supernet.space, table, NETWORKS_MEASURED_WHOLE, seed)
