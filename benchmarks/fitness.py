@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=250, help="images that are scored")
     parser.add_argument("--calibration", type=int, default=128, help="images that statistics are taken from")
     parser.add_argument("--epochs", type=int, default=5, help="of the supernet, so that the evolution has something to follow")
-    parser.add_argument("--repeats", type=int, default=3, help="timings of each population; the median counts")
+    parser.add_argument("--repeats", type=int, default=7, help="timings of each population; the median counts")
     parser.add_argument("--step", type=int, default=10, help="the loop is timed on every step-th network of the small space")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
@@ -69,6 +69,8 @@ def compare(
 ) -> tuple[dict[str, float], float]:
     """Median seconds of both sides as a ratio, and the largest difference of logits on the rows that the loop scores."""
     walk, loop = [], []
+    fitness(population[:10])  # both sides begin warm
+    score_one_by_one(supernet, looped[:10], **parts)
     for _ in range(repeats):
         loop.append(seconds(lambda: score_one_by_one(supernet, looped, **parts), parts["device"]))
         walk.append(seconds(lambda: fitness(population), parts["device"]))
