@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -114,25 +114,25 @@ class Budget:
     def violations_of(self, values: Mapping[str, npt.ArrayLike], n: int = 1) -> Floats:
         """`violations`, from cost values that are already known (measured ones, for example)."""
         columns = []
-        for bound in self.bounds:
-            cost = np.asarray(values[bound.cost], dtype=np.float64).reshape(n)
-            if bound.upper < math.inf:
-                columns.append((cost - bound.upper) / (abs(bound.upper) or 1.0))
-            if bound.lower > -math.inf:
-                columns.append((bound.lower - cost) / (abs(bound.lower) or 1.0))
+        for side in self._sides():
+            sign, limit = (1.0, side.upper) if side.upper < math.inf else (-1.0, side.lower)
+            columns.append(sign * (np.asarray(values[side.cost], dtype=np.float64).reshape(n) - limit) / (abs(limit) or 1.0))
         return np.stack(columns, axis=1) if columns else np.zeros((n, 0))
 
     def verdicts(self, violations: Floats) -> list[str]:
         """What rows of `violations` mean, for people: "kept", or "breaks macs <= 30M by 12 %"."""
-        sides = []
-        for bound in self.bounds:
-            if bound.upper < math.inf:
-                sides.append(f"{bound.cost} <= {format_quantity(bound.upper, bound.unit)}")
-            if bound.lower > -math.inf:
-                sides.append(f"{bound.cost} >= {format_quantity(bound.lower, bound.unit)}")
+        sides = self._sides()
         broken = [[f"{side} by {100 * v:.3g} %" for side, v in zip(sides, row, strict=True) if not v <= 0] for row in violations.tolist()]
         return [f"breaks {', '.join(row)}" if row else "kept" for row in broken]
 
     def feasible(self, population: Population) -> npt.NDArray[np.bool_]:
         """Mask of the rows that keep every bound: shape (n,). A cost that is NaN keeps none."""
         return np.asarray((self.violations(population) <= 0).all(axis=1))
+
+    def _sides(self) -> list[Bound]:
+        """The finite ends of all bounds, one each: the columns of `violations`."""
+        sides = []
+        for bound in self.bounds:
+            sides += [replace(bound, lower=-math.inf)] if bound.upper < math.inf else []
+            sides += [replace(bound, upper=math.inf)] if bound.lower > -math.inf else []
+        return sides

@@ -21,12 +21,11 @@ import numpy.typing as npt
 import optuna
 
 from evonas.budget import Budget
-from evonas.explorers.base import Explorer
+from evonas.explorers import Explorer, Make
 from evonas.search import search
 from evonas.space import Choice, Population, SearchSpace
 from evonas.study import History, open_study, suggest
 
-Make = Callable[[SearchSpace, Budget, int], Explorer]
 TRIALS = 160
 
 

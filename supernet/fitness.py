@@ -43,7 +43,6 @@ class InheritedFitness:
         batch_size: images scored at once; halved, with a warning, when memory runs out (scores do not depend on it).
         calibration_batch: images whose statistics are taken together; scores do depend on it, so it is never changed.
         device: where to compute.
-        on_progress: called with the share of the population that is scored.
     """
 
     def __init__(
@@ -55,7 +54,6 @@ class InheritedFitness:
         batch_size: int = 500,
         calibration_batch: int = 128,
         device: torch.device | None = None,
-        on_progress: Callable[[float], None] | None = None,
     ) -> None:
         self.supernet = supernet
         self.search = search
@@ -63,7 +61,6 @@ class InheritedFitness:
         self.batch_size = batch_size
         self.calibration_batch = calibration_batch
         self.device = device or torch.device("cpu")
-        self.on_progress = on_progress
 
     def __call__(self, population: Population) -> npt.NDArray[np.float64]:
         """Accuracy in [0, 1] on the search images: shape (n,)."""
@@ -90,8 +87,6 @@ class InheritedFitness:
                     if not _out_of_memory(error):
                         raise
                     self._halve()
-            if self.on_progress is not None:
-                self.on_progress(min(start + len(rows), len(order)) / len(order))
 
     def _halve(self) -> None:
         if self.batch_size <= 1:
@@ -104,7 +99,7 @@ class InheritedFitness:
     def _accuracy(self, rows: Population, shared: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         correct = torch.zeros(len(rows), dtype=torch.long, device=self.device)
         with _borrowed(self.supernet) as norms, torch.no_grad(), autocast(self.device):
-            statistics = self._calibrate(rows, shared, norms)
+            statistics = self._statistics(rows, shared, norms)
             for images, labels in self.search.batches(self.batch_size, self.device):
                 for i, logits in enumerate(self._forward(images, rows, shared, norms, statistics)):
                     correct[i] += (logits.argmax(1) == labels).sum()
@@ -113,11 +108,23 @@ class InheritedFitness:
     def _logits(self, rows: Population, shared: npt.NDArray[np.int64]) -> Tensor:
         parts: list[list[Tensor]] = [[] for _ in rows]
         with _borrowed(self.supernet) as norms, torch.no_grad(), autocast(self.device):
-            statistics = self._calibrate(rows, shared, norms)
+            statistics = self._statistics(rows, shared, norms)
             for images, _ in self.search.batches(self.batch_size, self.device):
                 for i, logits in enumerate(self._forward(images, rows, shared, norms, statistics)):
                     parts[i].append(logits.float().cpu())
         return torch.stack([torch.cat(part) for part in parts])
+
+    def _statistics(self, rows: Population, shared: npt.NDArray[np.int64], norms: _Norms) -> list[Statistics]:
+        """`_calibrate`, refusing a batch that does not fit: halving it would change what scores mean."""
+        try:
+            return self._calibrate(rows, shared, norms)
+        except RuntimeError as error:
+            if not _out_of_memory(error):
+                raise
+            raise UsageError(
+                f"Not enough memory for batch-norm statistics of {self.calibration_batch} images at once; scores depend on that number, "
+                f"so it is not changed. Use a smaller calibration_batch from the start, or a larger device."
+            ) from None
 
     def _calibrate(self, rows: Population, shared: npt.NDArray[np.int64], norms: _Norms) -> list[Statistics]:
         """Statistics of every node of the trie, in the order in which the walk comes to them."""
