@@ -166,7 +166,7 @@ def retrain(
 
 def _latency(run: RunFolder, supernet: ChainSupernet, file: str | None, seed: int) -> LatencyTable:
     """The run's own table where it has one, else the user's file, else this host measured and corrected by whole networks."""
-    if (run / "latency.json").exists():
+    if (run / "latency.json").exists() and not run.fresh:
         return read_table(run / "latency.json", supernet.space)
     if file is not None:
         return read_table(Path(file), supernet.space)

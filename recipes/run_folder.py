@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,6 +18,11 @@ from evonas.study import open_study
 
 LOCK = ".lock"
 STUDIES = ("search", "baseline")
+OUTPUTS = (
+    *("supernet.pt", "retrain.pt", "model.pt", "model.onnx", "study.log", "study.log.lock", "report.html"),
+    *("accuracy_*.png", "best_so_far.png", "predicted.png", "architecture.png"),
+    *("latency.json", "winner.json", "predictions.json", "result.json", "config.json"),
+)
 
 
 class RunFolder:
@@ -27,7 +31,7 @@ class RunFolder:
     Args:
         path: made if it is not there.
         config: plain data that decides the results; another run's folder is refused.
-        fresh: remove what an earlier run left.
+        fresh: start over; what an earlier run wrote is removed when this one begins.
 
     Raises:
         UsageError: on entering: the folder cannot be written, another process holds it, it is no run folder, or it was
@@ -64,13 +68,20 @@ class RunFolder:
         self._release()
 
     def begin(self) -> None:
-        """Keep the arguments: called when they have been checked, so that a refused run leaves nothing behind."""
+        """Keep the arguments, and drop an earlier run when asked to start over.
+
+        Called when the arguments have been checked, so that a refused run leaves nothing behind and destroys nothing.
+        """
+        if self.fresh:
+            for pattern in OUTPUTS:  # config.json last: killed in between, the folder is still a run
+                for file in self.path.glob(pattern):
+                    file.unlink()
         if not (self / "config.json").exists():
             write_json(self / "config.json", self.config)
 
     def _check(self) -> None:
         config = self / "config.json"
-        for leftover in self.path.glob(".*.tmp"):
+        for leftover in self.path.glob(".*.tmp" if config.exists() else ".config.json.*.tmp"):
             leftover.unlink()
         others = [file for file in self.path.iterdir() if file.name != LOCK]
         if not config.exists():
@@ -80,8 +91,6 @@ class RunFolder:
                 )
             return
         if self.fresh:
-            for file in others:
-                shutil.rmtree(file) if file.is_dir() else file.unlink()
             return
         before = read_json(config)
         for key in {**before, **self.config}:

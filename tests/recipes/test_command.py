@@ -219,7 +219,13 @@ def test_a_damaged_checkpoint_is_named_and_fresh_starts_over(finished, table_fil
     done = evonas(*same)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "Cannot read the checkpoint" in done.stderr
+    (out / "notes.txt").write_text("mine")
+    refused = evonas(*same, "--fresh", "--budget", "params=1")
+    assert refused.returncode == 2
+    assert (out / "result.json").exists(), "a refused start over destroyed the earlier run"
     assert evonas(*same, "--fresh").returncode == 0
+    assert (out / "notes.txt").read_text() == "mine"
+    assert json.loads((out / "result.json").read_text()) == json.loads((finished[0] / "result.json").read_text())
 
 
 def test_debug_shows_where():
