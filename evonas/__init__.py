@@ -8,12 +8,14 @@ from evonas.errors import UsageError
 from evonas.explorers import (
     EXPLORERS,
     AgeingEvolutionExplorer,
+    BayesianExplorer,
     EvolutionExplorer,
     Explorer,
     ParetoExplorer,
     RandomExplorer,
     ScreenedExplorer,
 )
+from evonas.graph import Graph
 from evonas.profile import check_reachable, parse_bounds, profile
 from evonas.search import Fitness, SearchResult, search
 from evonas.space import Architecture, Choice, Population, SearchSpace
@@ -25,6 +27,7 @@ __all__ = [
     "EXPLORERS",
     "AgeingEvolutionExplorer",
     "Architecture",
+    "BayesianExplorer",
     "Bound",
     "Budget",
     "Choice",
@@ -32,6 +35,7 @@ __all__ = [
     "EvolutionExplorer",
     "Explorer",
     "Fitness",
+    "Graph",
     "History",
     "ParetoExplorer",
     "Population",

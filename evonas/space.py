@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evonas.errors import UsageError, unknown
+from evonas.graph import Graph
 
 Architecture: TypeAlias = tuple[int, ...]
 Population: TypeAlias = npt.NDArray[np.int64]
@@ -46,11 +47,13 @@ class SearchSpace:
         allowed: for each choice the option indices that may be taken, ascending; all of them unless told otherwise.
         canonicalise: maps a population to the one representative of each class of equal architectures. A space
             where choices can be inactive, or where different tuples mean the same network, gives one.
+        graph: how the choices are wired, where they are the edges of a cell.
     """
 
     choices: tuple[Choice, ...]
     allowed: tuple[tuple[int, ...], ...] = ()
     canonicalise: Callable[[Population], Population] | None = field(default=None, compare=False)
+    graph: Graph | None = None
 
     def __post_init__(self) -> None:
         names = [choice.name for choice in self.choices]
@@ -61,6 +64,8 @@ class SearchSpace:
         for choice, indices in zip(self.choices, self.allowed, strict=True):
             if not indices or list(indices) != sorted(set(indices)) or not 0 <= indices[0] <= indices[-1] < len(choice.options):
                 raise UsageError(f"Choice {choice.name!r} must keep at least one of its {len(choice.options)} options, got {indices}.")
+        if self.graph is not None and len(self.graph.edges) != len(self.choices):
+            raise UsageError(f"The graph has {len(self.graph.edges)} edges for {len(self.choices)} choices; expected one for each.")
 
     def __len__(self) -> int:
         """The number of choices."""

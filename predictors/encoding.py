@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 from sklearn.preprocessing import OneHotEncoder
+
+from evonas.space import Population, SearchSpace
+
+Floats = npt.NDArray[np.float64]
 
 
 def one_hot(sizes: Sequence[int] | np.ndarray) -> OneHotEncoder:
@@ -17,3 +22,47 @@ def one_hot(sizes: Sequence[int] | np.ndarray) -> OneHotEncoder:
         sizes: number of options of every choice.
     """
     return OneHotEncoder(categories=[np.arange(int(size)) for size in sizes], sparse_output=False, dtype=np.float32)
+
+
+def option_columns(space: SearchSpace, population: Population) -> list[Floats]:
+    """One matrix a choice, shape (n, its options): 1 where the row takes the option."""
+    return [(population[:, [i]] == np.arange(len(choice.options))).astype(np.float64) for i, choice in enumerate(space.choices)]
+
+
+def option_counts(space: SearchSpace, population: Population) -> Floats:
+    """How often each option is taken, over all choices that have the same options: shape (n, options of shared lists).
+
+    A list of options that only one choice has is left out: its counts would repeat `option_columns`.
+    """
+    lists = [choice.options for choice in space.choices]
+    shared = [options for options in dict.fromkeys(lists) if lists.count(options) > 1]
+    columns = [
+        (population[:, [i for i, other in enumerate(lists) if other == options]] == option).sum(axis=1)
+        for options in shared
+        for option in range(len(options))
+    ]
+    return np.stack(columns, axis=1).astype(np.float64) if columns else np.zeros((len(population), 0))
+
+
+def option_numbers(space: SearchSpace, population: Population) -> Floats:
+    """The position in ascending order of options that are numbers (widths, kernels, depths), from 0 to 1: shape (n, such choices).
+
+    Choices of two options are left out: their order says nothing that `option_columns` does not.
+    """
+    columns = []
+    for i, choice in enumerate(space.choices):
+        if len(choice.options) > 2 and all(_is_number(option) for option in choice.options):
+            ranks = np.argsort(np.argsort([float(option) for option in choice.options])) / (len(choice.options) - 1)
+            columns.append(ranks[population[:, i]])
+    return np.stack(columns, axis=1) if columns else np.zeros((len(population), 0))
+
+
+def path_counts(space: SearchSpace, population: Population) -> Floats:
+    """How often each sequence of operations lies on a path of the space's graph; no columns where it declares none."""
+    if space.graph is None:
+        return np.zeros((len(population), 0))
+    return space.graph.path_counts([choice.options for choice in space.choices], population)
+
+
+def _is_number(text: str) -> bool:
+    return text.replace(".", "", 1).isdigit()

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from evonas.budget import Budget
 from evonas.explorers.ageing import AgeingEvolutionExplorer
 from evonas.explorers.base import Explorer
+from evonas.explorers.bayesian import BayesianExplorer
 from evonas.explorers.evolution import EvolutionExplorer
 from evonas.explorers.pareto import ParetoExplorer
 from evonas.explorers.random_search import RandomExplorer
@@ -21,6 +22,7 @@ from evonas.space import SearchSpace
 __all__ = [
     "EXPLORERS",
     "AgeingEvolutionExplorer",
+    "BayesianExplorer",
     "EvolutionExplorer",
     "Explorer",
     "ParetoExplorer",

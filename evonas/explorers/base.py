@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
@@ -55,6 +56,10 @@ class Explorer(optuna.samplers.BaseSampler, ABC):
             start: number of the first trial of the generation.
             size: architectures wanted. Fewer rows mean that nothing else in the space is feasible and new.
         """
+
+    def recommend(self, history: History) -> npt.NDArray[np.int64]:
+        """Positions in `history` of the scored trials, the one to deliver first. By score, unless the explorer knows better."""
+        return history.scored
 
     def generation(self, number: int) -> tuple[int, int]:
         """(start, size) of the generation that trial `number` belongs to."""

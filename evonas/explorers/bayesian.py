@@ -1,0 +1,163 @@
+"""Bayesian optimisation of architectures: fit a predictor with a spread, propose where its upper bound is highest.
+
+Srinivas et al., "Gaussian Process Optimization in the Bandit Setting", 2009, arXiv 0912.3995 (the upper confidence bound); batches after
+Desautels et al., 2012, arXiv 1206.6402; White et al., "BANANAS", 2019, arXiv 1910.11858, brought the scheme to architectures.
+
+Departures: the predictor is fitted on the normal scores of the ranks, because accuracies have a long lower tail that says
+nothing about the best networks, and the width of the bound is a constant. Small spaces are listed whole; in large ones the
+candidates are bred towards the bound itself, so that no evaluation is spent on finding them.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import norm, rankdata
+
+from evonas.budget import Budget
+from evonas.explorers.base import Explorer
+from evonas.explorers.screened import Predictor
+from evonas.explorers.variation import Variation, breed
+from evonas.sampling import Collector
+from evonas.space import Population, SearchSpace
+from evonas.study import History
+
+Floats = npt.NDArray[np.float64]
+
+LISTED_WHOLE = 1 << 15
+OWN_SHARE = 0.5
+
+
+class Belief(Protocol):
+    """What a predictor holds of a list of candidates; `condition(row)` tells it that a row will be read."""
+
+    mean: Floats
+
+    @property
+    def std(self) -> Floats: ...
+
+    def condition(self, row: int) -> None: ...
+
+
+class BayesianExplorer(Explorer):
+    """Proposes the candidates with the highest mean plus `optimism` times spread; the most frugal explorer here.
+
+    Use it when an evaluation costs more than some 50 ms; below that, `EvolutionExplorer` sees more networks in the same time.
+
+    Args:
+        space: what is explored.
+        budget: bounds that every proposal keeps.
+        predictor: a scikit-learn regressor of scores with `predict(population, return_std=True)`; where it has `belief(population)`, as
+            `predictors.GaussianProcess` does, a generation is spread out. It is cloned, never changed.
+        seed: seeds every generation together with its number.
+        generation_size: trials that are proposed together. 1 needs the fewest evaluations; take the number of networks that are
+            scored at once.
+        initial: scored trials that are drawn at random before the predictor is asked.
+        optimism: width of the upper bound, in standard deviations.
+        pool: candidates of one round of breeding, in spaces too large to list.
+        rounds: rounds of breeding.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        budget: Budget | None = None,
+        *,
+        predictor: Predictor,
+        seed: int = 0,
+        generation_size: int = 1,
+        initial: int = 3,
+        optimism: float = 1.5,
+        pool: int = 1000,
+        rounds: int = 5,
+    ) -> None:
+        super().__init__(space, budget, seed=seed, generation_size=generation_size)
+        self.predictor = predictor
+        self.initial = initial
+        self.optimism = optimism
+        self.pool = pool
+        self.rounds = rounds
+        self._listed: Population | None = None
+
+    def propose(self, history: History, start: int, size: int) -> Population:
+        """See `Explorer.propose`."""
+        rng = self.rng(start)
+        history = history.before(start)
+        if len(history.scored) < max(self.initial, 2):
+            collector = Collector(self.space, self.budget, history.keys)
+            collector.draw(size, rng)
+            return collector.population()
+        predictor = self._fitted(history)
+        pool = self._list(history) if self.space.count() <= LISTED_WHOLE else self._breed(history, predictor, rng)
+        pool = pool[rng.permutation(len(pool))]
+        waiting = history.population[~np.isfinite(history.scores)]
+        return pool[self._pick(predictor, np.concatenate([pool, waiting]), len(pool), min(size, len(pool)))]
+
+    def recommend(self, history: History) -> npt.NDArray[np.int64]:
+        """Positions of the scored trials, best first, by the mean of each score and what the predictor makes of it.
+
+        A score is part luck and part a merit that no predictor sees. One evaluation cannot tell them apart; each gets half.
+        """
+        scored = history.scored
+        if len(scored) < max(self.initial, 2):
+            return scored
+        own = _normal_scores(history.scores[scored])
+        predicted = np.asarray(self._fitted(history).predict(history.population[scored]))
+        return np.asarray(scored[np.argsort(-(OWN_SHARE * own + (1 - OWN_SHARE) * predicted), kind="stable")])
+
+    def _fitted(self, history: History) -> Any:
+        from sklearn.base import clone
+
+        scored = history.scored
+        return clone(self.predictor, safe=False).fit(history.population[scored], _normal_scores(history.scores[scored]))
+
+    def _pick(self, predictor: Any, candidates: Population, pool: int, size: int) -> list[int]:
+        """The rows of the pool to read, one after another; rows beyond it are read already, with no score yet."""
+        picked: list[int] = []
+        if not hasattr(predictor, "belief"):
+            mean, std = predictor.predict(candidates[:pool], return_std=True)
+            return [int(row) for row in np.argsort(-(mean + self.optimism * std), kind="stable")[:size]]
+        belief: Belief = predictor.belief(candidates)
+        for row in range(pool, len(candidates)):
+            belief.condition(row)
+        left = np.ones(pool, dtype=bool)
+        for _ in range(size):
+            bound = np.where(left, belief.mean[:pool] + self.optimism * belief.std[:pool], -np.inf)
+            picked.append(int(bound.argmax()))
+            left[picked[-1]] = False
+            if len(picked) < size:
+                belief.condition(picked[-1])
+        return picked
+
+    def _list(self, history: History) -> Population:
+        """Everything feasible and new."""
+        if self._listed is None:
+            everything = self.space.enumerate()
+            self._listed = everything[self.budget.feasible(everything)]
+        known = np.fromiter((key in history.keys for key in map(tuple, self._listed.tolist())), bool, len(self._listed))
+        return self._listed[~known]
+
+    def _breed(self, history: History, predictor: Any, rng: np.random.Generator) -> Population:
+        """Feasible and new candidates, bred from the best trials and then from those with the highest bound."""
+        collector = Collector(self.space, self.budget, history.keys)
+        collector.draw(self.pool // 2, rng)
+        parents = history.population[history.scored[:20]]
+        for _ in range(self.rounds):
+            variation = Variation(self.space, parents)
+            if len(variation) == 0:
+                break
+            breed(collector, self.pool // 2, partial(variation.single_changes, rng=rng), attempts=3)
+            breed(collector, self.pool // 4, partial(variation.mutants, rng=rng, probability=2 / len(self.space)), attempts=3)
+            breed(collector, self.pool // 4, partial(variation.crossovers, rng=rng), attempts=3)
+            population = collector.population()
+            mean, std = predictor.predict(population, return_std=True)
+            parents = population[np.argsort(-(mean + self.optimism * std), kind="stable")[:50]]
+        return collector.population()
+
+
+def _normal_scores(scores: Floats) -> Floats:
+    """Ranks as quantiles of the standard normal distribution; equal scores share theirs."""
+    return np.asarray(norm.ppf((rankdata(scores) - 0.5) / len(scores)))

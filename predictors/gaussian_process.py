@@ -1,0 +1,259 @@
+"""Accuracy from a Gaussian process over what a search space declares about its architectures.
+
+Rasmussen and Williams, "Gaussian Processes for Machine Learning", 2006, chapters 2 and 5. The covariance adds two parts:
+a linear one (the main effect of every option, and of how often an option is taken) and a stationary one that falls off
+exponentially with the squared distance of the features. Graph features and their use for NAS follow White et al., "BANANAS",
+2019, arXiv 1910.11858, and Ru et al., "NAS-BOWL", 2020, arXiv 2006.07556.
+
+Why both parts: with a dozen scored networks a stationary process knows only the surroundings of each, and the linear part is what
+points to networks far from all of them; from a few dozen on, interactions matter, and the stationary part has them.
+Departure: hyper-parameters are one maximum a posteriori under log-normal priors, not a sample: averaging over six draws of
+the Laplace approximation cost five times as much and found nothing sooner (docs/evidence.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg import cho_factor, cho_solve, solve_triangular
+from scipy.optimize import minimize
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from evonas.space import Population, SearchSpace
+from predictors.encoding import option_columns, option_counts, option_numbers, path_counts
+
+Floats = npt.NDArray[np.float64]
+
+JITTER = 1e-6
+REFERENCE_SAMPLE = 1000
+
+
+class GaussianProcess(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    """Regression with a spread, at its best between five and a few hundred scored networks.
+
+    Args:
+        space: X is then a population of it, and the features are taken from what the space declares: one-hot options, counts of
+            options that choices share, the order of options that are numbers, and operations on the paths of its graph. Without
+            a space, X is any matrix, one group of features.
+        noise: prior median of the noise variance, as a share of the unit variance of the linear and stationary parts.
+        spread: standard deviation of the prior of every log inverse squared length scale.
+        most: of more trials than this the better half and an even sample of the others are used, because the cost grows with the cube.
+    """
+
+    def __init__(self, space: SearchSpace | None = None, *, noise: float = 0.02, spread: float = 0.7, most: int = 500) -> None:
+        self.space = space
+        self.noise = noise
+        self.spread = spread
+        self.most = most
+
+    def fit(self, X: Any, y: Any) -> GaussianProcess:
+        """Standardise the targets, then fit hyper-parameters.
+
+        Args:
+            X: shape (n, choices) or (n, features).
+            y: targets, shape (n,). Give normal scores where only the order matters.
+
+        Attributes:
+            used_: positions of the rows that are used, shape (at most `most`,).
+            parameters_: log variances of the linear groups and of the stationary part, log weights of the stationary
+                groups, log noise variance.
+        """
+        X, y = validate_data(self, X, y, y_numeric=True, dtype=np.float64)
+        self.used_ = _informative(y, self.most)
+        X, y = X[self.used_], y[self.used_]
+        self.features_ = Features.of_space(self.space) if self.space is not None else Features.of_matrix(X)
+        self.mean_, self.scale_ = float(y.mean()), float(y.std()) or 1.0
+        targets = (y - self.mean_) / self.scale_
+        self.linear_, self.stationary_ = self.features_(X)
+        self.parameters_ = self._most_probable(targets)
+        covariance = self._covariance(self.linear_, self.stationary_, self.linear_, self.stationary_)
+        self.factor_ = np.linalg.cholesky(
+            covariance + np.eye(len(y)) * (np.exp(self.parameters_[-1]) + JITTER * np.trace(covariance) / len(y))
+        )
+        self.weights_ = cho_solve((self.factor_, True), targets)
+        self.variance_ = max(float(targets @ self.weights_) / len(y), 1e-6)
+        return self
+
+    def predict(self, X: Any, return_std: bool = False) -> Floats | tuple[Floats, Floats]:
+        """Posterior mean, shape (n,); with `return_std` also the posterior standard deviation, noise not included."""
+        belief = self.belief(X)
+        return (belief.mean, belief.std) if return_std else belief.mean
+
+    def belief(self, X: Any) -> Belief:
+        """The posterior over the rows of X, which can be conditioned on reading some of them (see `Belief`)."""
+        check_is_fitted(self)
+        linear, stationary = self.features_(validate_data(self, X, reset=False, dtype=np.float64))
+        across = self._covariance(linear, stationary, self.linear_, self.stationary_)
+        prior = sum(np.exp(p) * (f**2).sum(axis=1) for p, f in zip(self.parameters_, linear, strict=False)) + np.exp(
+            self.parameters_[len(linear)]
+        )
+        return Belief(
+            mean=self.mean_ + self.scale_ * (across @ self.weights_),
+            scale=self.scale_ * np.sqrt(self.variance_),
+            explained=solve_triangular(self.factor_, across.T, lower=True),
+            variance=prior,
+            noise=float(np.exp(self.parameters_[-1])),
+            covariance=lambda row: self._covariance(
+                linear, stationary, [f[row : row + 1] for f in linear], [f[row : row + 1] for f in stationary]
+            )[:, 0],
+        )
+
+    def _covariance(self, linear: Parts, stationary: Parts, other_linear: Parts, other_stationary: Parts) -> Floats:
+        groups = len(linear)
+        weights = [np.exp(p / 2) for p in self.parameters_]
+        a, b = (np.concatenate([w * f for w, f in zip(weights, part, strict=False)], axis=1) for part in (linear, other_linear))
+        c, d = (
+            np.concatenate([w * f for w, f in zip(weights[groups + 1 :], part, strict=False)], axis=1)
+            for part in (stationary, other_stationary)
+        )
+        return np.asarray(a @ b.T + np.exp(self.parameters_[groups] - _square_distances(c, d)))
+
+    def _most_probable(self, targets: Floats) -> Floats:
+        """Maximise the marginal likelihood times the priors, with the overall scale profiled out."""
+        similar = [f @ f.T for f in self.linear_]
+        distant = [_square_distances(f, f) for f in self.stationary_]
+        centre = np.concatenate([np.zeros(len(similar) + 1), np.log(self.features_.shares), [np.log(self.noise)]])
+        width = np.array([1.5] * (len(similar) + 1) + [self.spread] * len(distant) + [1.5])
+        bounds = list(zip(centre - 3 * width, centre + 3 * width, strict=True))
+        loss = partial(_negative_log_posterior, targets=targets, similar=similar, distant=distant, centre=centre, width=width)
+        found = minimize(loss, centre, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 30})
+        return np.asarray(found.x)
+
+
+class Belief:
+    """A Gaussian over a fixed list of candidates that learns where, not what, was read.
+
+    Desautels et al., "Parallelizing Exploration-Exploitation Tradeoffs with Gaussian Process Bandit Optimization", 2012,
+    arXiv 1206.6402: a batch is picked one by one; a candidate that is to be read lowers the spread of those like it and
+    leaves every mean.
+
+    Attributes:
+        mean: shape (n,).
+    """
+
+    def __init__(self, mean: Floats, scale: float, explained: Floats, variance: Floats, noise: float, covariance: Any) -> None:
+        self.mean = mean
+        self._scale, self._noise, self._covariance = scale, noise, covariance
+        self._explained = explained
+        self._rest = np.maximum(variance - (explained**2).sum(axis=0), 1e-9)
+
+    @property
+    def std(self) -> Floats:
+        """Shape (n,)."""
+        return np.asarray(self._scale * np.sqrt(self._rest))
+
+    def condition(self, row: int) -> None:
+        """Candidate `row` will be read."""
+        between = self._covariance(row) - self._explained.T @ self._explained[:, row]
+        step = between / np.sqrt(self._rest[row] + self._noise)
+        self._explained = np.concatenate([self._explained, step[None]])
+        self._rest = np.maximum(self._rest - step**2, 1e-9)
+
+
+Parts = list[Floats]
+
+
+@dataclass(frozen=True)
+class Features:
+    """Centred and scaled groups of features: linear ones of mean square norm 1, stationary ones of mean square distance 1.
+
+    Attributes:
+        shares: prior medians of the weights of the stationary groups; they add up to 1.
+    """
+
+    space: SearchSpace | None
+    linear: tuple[tuple[Floats, float], ...]
+    stationary: tuple[float, ...]
+    shares: Floats
+
+    @classmethod
+    def of_space(cls, space: SearchSpace) -> Features:
+        """Scaled by random architectures of the space."""
+        columns, groups = _groups(space, space.sample(REFERENCE_SAMPLE, np.random.default_rng(0)))
+        kinds = 1 + sum(_spread(group) > 0 for group in groups)
+        varying = max(sum(_spread(column) > 0 for column in columns), 1)
+        shares = [1 / kinds / varying] * len(columns) + [1 / kinds] * len(groups)
+        linear = [np.concatenate(columns, axis=1), *groups[:2]]
+        return cls(space, tuple(map(_centre, linear)), tuple(map(_inverse, [*columns, *groups])), np.array(shares))
+
+    @classmethod
+    def of_matrix(cls, X: Floats) -> Features:
+        """Scaled by the rows themselves; a constant column counts for nothing."""
+        return cls(None, (_centre(X),), (_inverse(X),), np.ones(1))
+
+    def __call__(self, X: Floats) -> tuple[Parts, Parts]:
+        """The linear and the stationary groups of the rows of X."""
+        if self.space is None:
+            linear, stationary = [X], [X]
+        else:
+            columns, groups = _groups(self.space, self.space.canonical(X.astype(np.int64)))
+            linear, stationary = [np.concatenate(columns, axis=1), *groups[:2]], [*columns, *groups]
+        return (
+            [(part - centre) * scale for part, (centre, scale) in zip(linear, self.linear, strict=True)],
+            [part * scale for part, scale in zip(stationary, self.stationary, strict=True)],
+        )
+
+
+def _groups(space: SearchSpace, population: Population) -> tuple[Parts, Parts]:
+    """One group a choice; and counts, numbers and paths. Of the latter, paths act in the stationary part only: most cells have few."""
+    return option_columns(space, population), [
+        option_counts(space, population),
+        option_numbers(space, population),
+        path_counts(space, population),
+    ]
+
+
+def _spread(part: Floats) -> float:
+    return float(part.var(axis=0).sum())
+
+
+def _inverse(part: Floats) -> float:
+    spread = _spread(part)
+    return float(1 / np.sqrt(2 * spread)) if spread > 0 else 0.0
+
+
+def _centre(part: Floats) -> tuple[Floats, float]:
+    return part.mean(axis=0), np.sqrt(2) * _inverse(part)
+
+
+def _square_distances(a: Floats, b: Floats) -> Floats:
+    return np.maximum((a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1) - 2 * a @ b.T, 0.0)
+
+
+def _informative(y: Floats, most: int) -> npt.NDArray[np.int64]:
+    """All rows, or of too many the best `most // 2` and an even sample of the others."""
+    if len(y) <= most:
+        return np.arange(len(y))
+    order = np.argsort(-y, kind="stable")
+    others = order[most // 2 :]
+    return np.sort(np.concatenate([order[: most // 2], others[np.linspace(0, len(others) - 1, most - most // 2).astype(int)]]))
+
+
+def _negative_log_posterior(
+    parameters: Floats, targets: Floats, similar: Parts, distant: Parts, centre: Floats, width: Floats
+) -> tuple[float, Floats]:
+    """Value and gradient; the order of the parameters is that of `GaussianProcess.parameters_`."""
+    n, groups = len(targets), len(similar)
+    linear, weights = np.exp(parameters[:groups]), np.exp(parameters[groups + 1 : -1])
+    stationary = np.exp(parameters[groups] - sum(w * d for w, d in zip(weights, distant, strict=True)))
+    covariance = stationary + sum(v * s for v, s in zip(linear, similar, strict=True))
+    covariance[np.diag_indices(n)] += np.exp(parameters[-1]) + JITTER * np.trace(covariance) / n
+    factor = cho_factor(covariance, lower=True)
+    solved = cho_solve(factor, targets)
+    scale = max(float(targets @ solved) / n, 1e-6)
+    surprise = (parameters - centre) / width
+    value = 0.5 * n * np.log(scale) + np.log(np.diag(factor[0])).sum() + 0.5 * (surprise**2).sum()
+    outer = cho_solve(factor, np.eye(n)) - np.outer(solved, solved) / scale
+    weighted = outer * stationary
+    gradient = [
+        *(v * np.vdot(outer, s) for v, s in zip(linear, similar, strict=True)),
+        weighted.sum(),
+        *(-w * np.vdot(weighted, d) for w, d in zip(weights, distant, strict=True)),
+        np.exp(parameters[-1]) * np.trace(outer),
+    ]
+    return float(value), 0.5 * np.array(gradient) + surprise / width
