@@ -83,11 +83,12 @@ def search(
             on_progress(done, _best(study))
         wanted = evaluations - done
         if isinstance(explorer, Explorer):
-            rows = explorer.rows(study, len(study.get_trials(deepcopy=False)), min(wanted, batch or wanted))
+            number = len(study.get_trials(deepcopy=False))
+            rows = explorer.rows(study, number, min(wanted, batch or wanted))
             if len(rows) == 0:
                 stopped = "exhausted"
                 break
-            store_proposals(study, space, budget, rows, worker)
+            store_proposals(study, space, budget, rows, worker, [explorer.attributes(number + k) for k in range(len(rows))])
             asked = len(rows)
         else:
             asked = min(wanted, batch or 1)

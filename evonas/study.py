@@ -195,17 +195,25 @@ def attributes(budget: Budget, population: Population, violations: npt.NDArray[n
     return rows
 
 
-def store_proposals(study: optuna.Study, space: SearchSpace, budget: Budget, population: Population, worker: str) -> None:
-    """Write each row as a RUNNING trial, whole and in a single write."""
+def store_proposals(
+    study: optuna.Study,
+    space: SearchSpace,
+    budget: Budget,
+    population: Population,
+    worker: str,
+    more: Sequence[dict[str, Any]] | None = None,
+) -> None:
+    """Write each row as a RUNNING trial, whole and in a single write; `more` are further user attributes of each row."""
     violations = budget.violations(population)
     options = distributions(space)
-    for row, costs, violation in zip(population, attributes(budget, population, violations), violations, strict=True):
+    known = zip(population, attributes(budget, population, violations), more or [{}] * len(population), violations, strict=True)
+    for row, costs, others, violation in known:
         study.add_trial(
             create_trial(
                 state=TrialState.RUNNING,
                 params=space.to_names(row),
                 distributions=dict(options),
-                user_attrs={**costs, WORKER: worker},
+                user_attrs={**costs, **others, WORKER: worker},
                 system_attrs={"constraints": violation.tolist()} if budget.bounds else {},
             )
         )

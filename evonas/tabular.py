@@ -11,6 +11,7 @@ Accuracies are in [0, 1], latencies in ms.
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -50,9 +51,7 @@ class Lookup:
     def __init__(self, space: SearchSpace, architectures: Population, values: npt.ArrayLike, unit: str = "") -> None:
         values = np.asarray(values, dtype=np.float64)
         if values.shape != (len(architectures),) or architectures.shape[1:] != (len(space),):
-            raise UsageError(
-                f"Expected ({len(architectures)}, {len(space)}) architectures and as many values; got {architectures.shape}, {values.shape}."
-            )
+            raise UsageError(f"Architectures {architectures.shape} and values {values.shape} do not fit a space of {len(space)} choices.")
         self.space, self.unit = space, unit
         self._weights = np.concatenate([np.cumprod(space.sizes[:0:-1])[::-1], [1]])
         order = np.argsort(architectures @ self._weights)
@@ -277,7 +276,7 @@ class OnceForAllLatency:
                 continue
             shape = shapes.setdefault((_width(parts["input"]), _width(parts["output"])), {})
             shape[int(parts["kernel"]), int(parts["expand"])] = mean
-        firsts = list(zip(ONCE_FOR_ALL_WIDTHS, ONCE_FOR_ALL_WIDTHS[1:], strict=False))
+        firsts = list(itertools.pairwise(ONCE_FOR_ALL_WIDTHS))
         others = [(width, width) for width in ONCE_FOR_ALL_WIDTHS[1:]]
         if set(shapes) != {*firsts, *others}:
             raise UsageError(f"The blocks have widths {sorted(shapes)}; once-for-all's MobileNetV3 has {sorted({*firsts, *others})}.")

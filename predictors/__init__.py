@@ -3,12 +3,14 @@
 from predictors.boosted import BoostedTrees
 from predictors.costs import AdditiveCost, count_macs, count_params, macs, params, tabulate
 from predictors.encoding import one_hot
+from predictors.ensemble import Ensemble
 from predictors.gaussian_process import GaussianProcess
 from predictors.latency import LatencyTable, corrected, measure_blocks, read_table
 
 __all__ = [
     "AdditiveCost",
     "BoostedTrees",
+    "Ensemble",
     "GaussianProcess",
     "LatencyTable",
     "corrected",

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from evonas import BayesianExplorer
+from evonas.explorers import register_explorer
 from evonas.registry import Entry
+from predictors import GaussianProcess
 from recipes.mobile import mobile
 
 RECIPES: dict[str, Entry[Callable[..., None]]] = {
     "mobile": Entry("mobile", "a network for a budget, from images to ONNX", "Guo et al. 2019, arXiv 1904.00420", mobile),
 }
+
+register_explorer(
+    "bayesian",
+    "upper bound of a Gaussian process; fewest evaluations",
+    "Srinivas et al. 2009, arXiv 0912.3995",
+    lambda s, b, seed: BayesianExplorer(s, b, predictor=GaussianProcess(s), seed=seed),
+)

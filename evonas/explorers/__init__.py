@@ -7,6 +7,7 @@ An entry's `make(space, budget, seed)` gives an explorer with its defaults. What
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from evonas.budget import Budget
 from evonas.explorers.ageing import AgeingEvolutionExplorer
@@ -14,6 +15,7 @@ from evonas.explorers.base import Explorer
 from evonas.explorers.bayesian import BayesianExplorer
 from evonas.explorers.evolution import EvolutionExplorer
 from evonas.explorers.pareto import ParetoExplorer
+from evonas.explorers.progressive import CellGrowth, ChoiceGrowth, ProgressiveExplorer
 from evonas.explorers.random_search import RandomExplorer
 from evonas.explorers.screened import ScreenedExplorer
 from evonas.registry import Entry
@@ -23,9 +25,12 @@ __all__ = [
     "EXPLORERS",
     "AgeingEvolutionExplorer",
     "BayesianExplorer",
+    "CellGrowth",
+    "ChoiceGrowth",
     "EvolutionExplorer",
     "Explorer",
     "ParetoExplorer",
+    "ProgressiveExplorer",
     "RandomExplorer",
     "ScreenedExplorer",
     "register_explorer",
@@ -41,15 +46,15 @@ def register_explorer(name: str, summary: str, paper: str, make: Make) -> None:
     EXPLORERS[name] = Entry(name, summary, paper, make)
 
 
-def _screened(space: SearchSpace, budget: Budget, seed: int) -> Explorer:
+def _linear(space: SearchSpace) -> Any:
+    """The plainest predictor: enough to begin with, and without another room of the house."""
     from sklearn.compose import TransformedTargetRegressor
     from sklearn.linear_model import Ridge
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
     encoder = OneHotEncoder(categories=[range(int(size)) for size in space.sizes], sparse_output=False)
-    predictor = make_pipeline(encoder, TransformedTargetRegressor(Ridge(), transformer=StandardScaler()))
-    return ScreenedExplorer(EvolutionExplorer(space, budget, seed=seed), predictor)
+    return make_pipeline(encoder, TransformedTargetRegressor(Ridge(), transformer=StandardScaler()))
 
 
 register_explorer(
@@ -70,4 +75,15 @@ register_explorer(
 register_explorer(
     "pareto", "NSGA-II, accuracy against costs", "Deb et al. 2002, IEEE TEC 6(2)", lambda s, b, seed: ParetoExplorer(s, b, seed=seed)
 )
-register_explorer("screened", "evolution behind a predictor", "Dudziak et al. 2020, arXiv 2007.08668", _screened)
+register_explorer(
+    "screened",
+    "evolution behind a predictor",
+    "Dudziak et al. 2020, arXiv 2007.08668",
+    lambda s, b, seed: ScreenedExplorer(EvolutionExplorer(s, b, seed=seed), _linear(s)),
+)
+register_explorer(
+    "progressive",
+    "small first, then one choice more",
+    "Liu et al. 2017, arXiv 1712.00559",
+    lambda s, b, seed: ProgressiveExplorer(s, b, predictor=_linear(s), beam=16, seed=seed),
+)

@@ -61,6 +61,10 @@ class Explorer(optuna.samplers.BaseSampler, ABC):
         """Positions in `history` of the scored trials, the one to deliver first. By score, unless the explorer knows better."""
         return history.scored
 
+    def attributes(self, number: int) -> dict[str, Any]:
+        """What trial `number` carries beside its costs, as user attributes; nothing unless the explorer has something to say."""
+        return {}
+
     def generation(self, number: int) -> tuple[int, int]:
         """(start, size) of the generation that trial `number` belongs to."""
         return number - number % self.generation_size, self.generation_size
@@ -103,3 +107,5 @@ class Explorer(optuna.samplers.BaseSampler, ABC):
         """Record costs and constraints, as `search` does."""
         if all(name in trial.params for name in self.space.names) and "constraints" not in trial.system_attrs:
             annotate(study, trial._trial_id, self.space, self.budget, self.space.from_names(trial.params))
+            for name, value in self.attributes(trial.number).items():
+                study._storage.set_trial_user_attr(trial._trial_id, name, value)
