@@ -23,11 +23,16 @@ class Rows:
         path.write_text("".join(whole))
         self._rows: dict[str, dict[str, Any]] = {row["key"]: row for row in map(json.loads, whole)}
 
-    def row(self, key: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """The row of `key`, measured now unless the file has it."""
+    def __contains__(self, key: str) -> bool:
+        """Whether the row is measured already."""
+        return key in self._rows
+
+    def row(self, key: str, measure: Callable[[], dict[str, Any]], quiet: bool = False) -> dict[str, Any]:
+        """The row of `key`, measured now unless the file has it; printed unless `quiet`."""
         if key not in self._rows:
             self._rows[key] = {"key": key, **measure()}
             with self.path.open("a") as file:
                 file.write(json.dumps(self._rows[key]) + "\n")
-        print(json.dumps(self._rows[key]), flush=True)
+        if not quiet:
+            print(json.dumps(self._rows[key]), flush=True)
         return self._rows[key]
