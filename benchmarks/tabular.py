@@ -5,7 +5,7 @@ accuracy after 200 epochs (an oracle protocol, to compare explorers; a run ends 
 run of three for each network; what counts is the true mean of the network that the explorer recommends: of ours by `recommend`, of the
 others the best read. Rows are kept in `--rows`, so that an interrupted benchmark goes on.
 
-    OMP_NUM_THREADS=1 python benchmarks/tabular.py --data DATA [--table T ...] [--explorer E ...] [--seeds 30] [--budget 300] [--picture curves.png]
+    OMP_NUM_THREADS=1 python benchmarks/tabular.py --data DATA [--table T ...] [--explorer E ...] [--seeds 30] [--budget 300]
 
 The last line is a JSON list of {table, explorer, seeds, queries_to_optimum, found, best_at}; a run that did not read the optimum
 counts `--budget` queries. Peers need `pip install -e '.[benchmarks]'`.
@@ -138,15 +138,8 @@ def run(name: str, explorer: str, seed: int, budget: int, data: Path) -> dict[st
                     recommended[str(checkpoint)] = float(reader.truth(history.population[ours.recommend(history)[:1]])[0])
     except Solved:
         pass
-    best = {str(c): reader.best_at(c) for c in CHECKPOINTS if c <= limit}
-    return {
-        "table": name,
-        "explorer": explorer,
-        "seed": seed,
-        "found": reader.found,
-        "best_at": {**best, **recommended},
-        "curve": reader.improvements,
-    }
+    best = {str(c): reader.best_at(c) for c in CHECKPOINTS if c <= limit} | recommended
+    return {"table": name, "explorer": explorer, "seed": seed, "found": reader.found, "best_at": best, "curve": reader.improvements}
 
 
 def pymoo_genetic(space: SearchSpace, reader: Reader, budget: int, seed: int) -> None:
@@ -207,7 +200,7 @@ def margins(rows: list[dict[str, Any]], budget: int, ours: str) -> list[str]:
                 continue
             ahead, unit = np.array([100 * (a["best_at"]["100"] - b["best_at"]["100"]) for a, b in pairs]), "points at 100 queries"
         else:
-            ahead, unit = np.array([(b["found"] or budget) - (a["found"] or budget) for a, b in pairs], dtype=float), "queries fewer"
+            ahead, unit = np.array([(b["found"] or budget) - (a["found"] or budget) for a, b in pairs]), "queries fewer"
         half = 1.96 * ahead.std(ddof=1) / len(ahead) ** 0.5 if len(ahead) > 1 else float("nan")
         lines.append(
             f"{table}: {ours} against {explorer}: {ahead.mean():+.3g} {unit} [{ahead.mean() - half:+.3g}, {ahead.mean() + half:+.3g}]"
@@ -230,13 +223,8 @@ def draw(rows: list[dict[str, Any]], budget: int, path: Path) -> None:
             queries = np.arange(5, limit + 1)
             curves = [[[v for at, v in row["curve"] if at <= q][-1] for q in queries] for row in own]
             if own:
-                panel.plot(
-                    queries,
-                    100 * np.mean(curves, axis=0),
-                    label=name,
-                    color=colours[names.index(name) % 20],
-                    lw=2.2 if name == "bayesian" else 1.2,
-                )
+                width, colour = (2.2 if name == "bayesian" else 1.2), colours[names.index(name) % 20]
+                panel.plot(queries, 100 * np.mean(curves, axis=0), label=name, color=colour, lw=width)
         best = max(v for row in rows if row["table"] == table for _, v in row["curve"])
         panel.set(title=table, xlabel="queries", xscale="log", ylim=(100 * best - (2.5 if table != "macro" else 1), 100 * best + 0.1))
         panel.grid(alpha=0.3)
@@ -261,12 +249,8 @@ def main() -> None:
     if arguments.data is None:
         parser.error("--data is missing: the folder with nasbench201_accuracy.npz and nasbench_macro.npz")
     rows, wanted = Rows(arguments.rows), []
-    jobs = [
-        (t, e, s, arguments.budget, Path(arguments.data))
-        for t in arguments.table
-        for e in arguments.explorer
-        for s in range(arguments.seeds)
-    ]
+    budget, data = arguments.budget, Path(arguments.data)
+    jobs = [(t, e, s, budget, data) for t in arguments.table for e in arguments.explorer for s in range(arguments.seeds)]
     with ProcessPoolExecutor(arguments.processes) as pool:
         running = {}
         for job in jobs:
@@ -275,16 +259,14 @@ def main() -> None:
                 running[key] = pool.submit(run, *job)
             wanted.append(key)
         found = [rows.row(key, lambda key=key: running[key].result(), quiet=True) for key in wanted]
-    entries = summary(found, arguments.budget)
+    entries = summary(found, budget)
     for entry in entries:
-        print(
-            f"{entry['table']:15} {entry['explorer']:22} {entry['queries_to_optimum']:6} queries, found {entry['found']:.2f}, best at",
-            entry["best_at"],
-        )
-    for line in margins(found, arguments.budget, arguments.ours):
+        what, queries = f"{entry['table']:15} {entry['explorer']:22}", f"{entry['queries_to_optimum']:6} queries"
+        print(f"{what} {queries}, found {entry['found']:.2f}, best at {entry['best_at']}")
+    for line in margins(found, budget, arguments.ours):
         print(line)
     if arguments.picture:
-        draw(found, arguments.budget, arguments.picture)
+        draw(found, budget, arguments.picture)
     print(json.dumps(entries))
 
 
