@@ -138,14 +138,14 @@ class ProgressiveExplorer(Explorer):
 
     def generation(self, number: int) -> tuple[int, int]:
         """(start, size) of the level that trial `number` belongs to, or of one of the beams after the last level."""
-        level, starts = self.level(number), self._schedule()
+        level, starts = self.level(number), self.schedule()
         if level < len(starts) - 1 or number < starts[-1]:
             return starts[level - 1], starts[level] - starts[level - 1]
         return number - (number - starts[-1]) % self.beam, self.beam
 
     def level(self, number: int) -> int:
         """The level at which trial `number` is trained, from 1; the last one for all that follow."""
-        return min(int(np.searchsorted(self._schedule(), number, side="right")), self.growth.levels)
+        return min(int(np.searchsorted(self.schedule(), number, side="right")), self.growth.levels)
 
     def attributes(self, number: int) -> dict[str, Any]:
         """Every trial carries its level."""
@@ -174,7 +174,7 @@ class ProgressiveExplorer(Explorer):
         predictor = clone(self.predictor, safe=False).fit(history.population[history.scored], history.scores[history.scored])
         return children[np.argsort(-np.asarray(predictor.predict(children)), kind="stable")]
 
-    def _schedule(self) -> list[int]:
+    def schedule(self) -> list[int]:
         """The first trial of every level and, last, the first after all levels.
 
         Levels are whole until a beam cannot hold them, and a beam from there on.
