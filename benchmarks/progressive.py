@@ -99,9 +99,7 @@ def main() -> None:
         "seeds": arguments.seeds,
         "queries": queries,
         "ahead_of_random": [round(float(v), 3) for v in (np.mean(ahead), np.mean(ahead) - half, np.mean(ahead) + half)],
-        "spearman_fitted_and_next": {
-            f"{b}->{b + 1}": np.mean([row[b - 1] for row in levels], axis=0).round(3).tolist() for b in range(1, 8)
-        },
+        "spearman_fitted_and_next": {f"{b}->{b + 1}": pair for b, pair in enumerate(per_level, start=1)},
         "models_needed": {f"{rival} top {top}": float(np.mean(n)) for (rival, top), n in needed.items()},
         "models_of_rivals": 5 * queries,
     }

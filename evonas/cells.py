@@ -42,7 +42,7 @@ def cell_sizes(population: Population) -> npt.NDArray[np.int64]:
 
 def cell_blocks(population: Population) -> Population:
     """Shape (n, most blocks, 4): input1, input2, op1, op2."""
-    return population[:, 1:].reshape(len(population), -1, 4)
+    return population[:, 1:].reshape(len(population), (population.shape[1] - 1) // 4, 4)
 
 
 def canonical_cells(population: Population) -> Population:
@@ -62,14 +62,14 @@ def canonical_cells(population: Population) -> Population:
     place[rows, order] = first  # references to a block that is there twice go to the first
 
     outer = len(OUTER_INPUTS)
-    flat = blocks[..., :2].reshape(len(blocks), -1)
-    renamed = np.where(flat < outer, flat, place[rows, np.maximum(flat - outer, 0)] + outer).reshape(-1, count, 2)
+    flat = blocks[..., :2].reshape(len(blocks), 2 * count)
+    renamed = np.where(flat < outer, flat, place[rows, np.maximum(flat - outer, 0)] + outer).reshape(len(blocks), count, 2)
     halves = np.stack([renamed, blocks[..., 2:]], axis=-1)[rows, order]
     swap = _half_rank(halves[..., 0, :]) > _half_rank(halves[..., 1, :])
     halves = np.where(swap[..., None, None], halves[..., ::-1, :], halves)
     renewed = np.moveaxis(halves, -1, -2).reshape(len(blocks), count, 4)
     renewed = np.where(absent[..., None], 0, renewed)  # absent blocks were ordered last, where they already stood
-    return np.concatenate([population[:, :1], renewed.reshape(len(blocks), -1)], axis=1)
+    return np.concatenate([population[:, :1], renewed.reshape(len(blocks), 4 * count)], axis=1)
 
 
 def every_block(number: int, operations: int) -> Population:

@@ -42,14 +42,18 @@ class GaussianProcess(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             a space, X is any matrix, one group of features.
         noise: prior median of the noise variance, as a share of the unit variance of the linear and stationary parts.
         spread: standard deviation of the prior of every log inverse squared length scale.
-        most: of more trials than this the better half and an even sample of the others are used, because the cost grows with the cube.
+        most: rows used; of more, the best half of this number and an even sample of the others, because the cost grows with the cube.
+        tuned_on: rows that the hyper-parameters are fitted on, chosen the same way.
     """
 
-    def __init__(self, space: SearchSpace | None = None, *, noise: float = 0.02, spread: float = 0.7, most: int = 500) -> None:
+    def __init__(
+        self, space: SearchSpace | None = None, *, noise: float = 0.02, spread: float = 0.7, most: int = 500, tuned_on: int = 150
+    ) -> None:
         self.space = space
         self.noise = noise
         self.spread = spread
         self.most = most
+        self.tuned_on = tuned_on
 
     def fit(self, X: Any, y: Any) -> GaussianProcess:
         """Standardise the targets, then fit hyper-parameters.
@@ -70,7 +74,7 @@ class GaussianProcess(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.mean_, self.scale_ = float(y.mean()), float(y.std()) or 1.0
         targets = (y - self.mean_) / self.scale_
         self.linear_, self.stationary_ = self.features_(X)
-        self.parameters_ = self._most_probable(targets)
+        self.parameters_ = self._most_probable(targets, _informative(targets, self.tuned_on))
         covariance = self._covariance(self.linear_, self.stationary_, self.linear_, self.stationary_)
         self.factor_ = np.linalg.cholesky(
             covariance + np.eye(len(y)) * (np.exp(self.parameters_[-1]) + JITTER * np.trace(covariance) / len(y))
@@ -113,14 +117,14 @@ class GaussianProcess(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         )
         return np.asarray(a @ b.T + np.exp(self.parameters_[groups] - _square_distances(c, d)))
 
-    def _most_probable(self, targets: Floats) -> Floats:
+    def _most_probable(self, targets: Floats, rows: npt.NDArray[np.int64]) -> Floats:
         """Maximise the marginal likelihood times the priors, with the overall scale profiled out."""
-        similar = [f @ f.T for f in self.linear_]
-        distant = [_square_distances(f, f) for f in self.stationary_]
+        similar = [f[rows] @ f[rows].T for f in self.linear_]
+        distant = [_square_distances(f[rows], f[rows]) for f in self.stationary_]
         centre = np.concatenate([np.zeros(len(similar) + 1), np.log(self.features_.shares), [np.log(self.noise)]])
         width = np.array([1.5] * (len(similar) + 1) + [self.spread] * len(distant) + [1.5])
         bounds = list(zip(centre - 3 * width, centre + 3 * width, strict=True))
-        loss = partial(_negative_log_posterior, targets=targets, similar=similar, distant=distant, centre=centre, width=width)
+        loss = partial(_negative_log_posterior, targets=targets[rows], similar=similar, distant=distant, centre=centre, width=width)
         found = minimize(loss, centre, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 30})
         return np.asarray(found.x)
 
