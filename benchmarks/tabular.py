@@ -58,7 +58,7 @@ def progressive(space: SearchSpace, seed: int) -> Explorer:
 OURS: dict[str, Callable[[SearchSpace, int], Explorer]] = {
     "random": lambda s, seed: RandomExplorer(s, seed=seed),
     "evolution": lambda s, seed: EvolutionExplorer(s, seed=seed),
-    "regularised-evolution": lambda s, seed: AgeingEvolutionExplorer(s, seed=seed),
+    "regularised-evolution": lambda s, seed: AgeingEvolutionExplorer(s, seed=seed, population=50, sample=10),
     "screened-trees": lambda s, seed: ScreenedExplorer(EvolutionExplorer(s, seed=seed), trees(s), generation_size=10, warm_up=20),
     "progressive": progressive,
     "bayesian-trees": lambda s, seed: BayesianExplorer(s, predictor=trees(s), seed=seed, generation_size=10, initial=20, optimism=0.5),

@@ -29,6 +29,7 @@ Floats = npt.NDArray[np.float64]
 
 LISTED_WHOLE = 1 << 15
 OWN_SHARE = 0.5
+FAILURES = 0.2
 
 
 class Belief(Protocol):
@@ -90,7 +91,7 @@ class BayesianExplorer(Explorer):
             collector = Collector(self.space, self.budget, history.keys)
             collector.draw(size, rng)
             return collector.population()
-        predictor = self._fitted(history)
+        predictor = self._fitted(history, _normal_scores(history.scores[history.scored]))
         pool = self._list(history) if self.space.count() <= LISTED_WHOLE else self._breed(history, predictor, rng)
         pool = pool[rng.permutation(len(pool))]
         waiting = history.population[~np.isfinite(history.scores)]
@@ -99,20 +100,22 @@ class BayesianExplorer(Explorer):
     def recommend(self, history: History) -> npt.NDArray[np.int64]:
         """Positions of the scored trials, best first, by the mean of each score and what the predictor makes of it.
 
-        A score is part luck and part a merit that no predictor sees. One evaluation cannot tell them apart; each gets half.
+        A score is part luck and part a merit that no predictor sees. One evaluation cannot tell them apart; each gets half. In units of
+        the score: ranks would stretch the distance of the best to the second. The lowest fifth is raised to the fifth's upper
+        end first, because how bad a failure is says nothing about the best.
         """
         scored = history.scored
         if len(scored) < max(self.initial, 2):
             return scored
-        own = _normal_scores(history.scores[scored])
-        predicted = np.asarray(self._fitted(history).predict(history.population[scored]))
+        own = np.maximum(history.scores[scored], np.quantile(history.scores[scored], FAILURES))
+        predicted = np.asarray(self._fitted(history, own).predict(history.population[scored]))
         return np.asarray(scored[np.argsort(-(OWN_SHARE * own + (1 - OWN_SHARE) * predicted), kind="stable")])
 
-    def _fitted(self, history: History) -> Any:
+    def _fitted(self, history: History, targets: Floats) -> Any:
+        """The predictor fitted on the scored trials, best first."""
         from sklearn.base import clone
 
-        scored = history.scored
-        return clone(self.predictor, safe=False).fit(history.population[scored], _normal_scores(history.scores[scored]))
+        return clone(self.predictor, safe=False).fit(history.population[history.scored], targets)
 
     def _pick(self, predictor: Any, candidates: Population, pool: int, size: int) -> list[int]:
         """The rows of the pool to read, one after another; rows beyond it are read already, with no score yet."""

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import norm, rankdata
 
 from evonas import BayesianExplorer, Budget, Choice, EvolutionExplorer, History, RandomExplorer, SearchSpace, open_study, search
 from evonas.tabular import cell_space, nasbench201
@@ -74,7 +75,8 @@ def test_a_batch_is_the_best_bound_given_what_was_picked_before():
     space, history = scored(30)
     explorer = BayesianExplorer(space, predictor=GaussianProcess(space), generation_size=4)
     rows = explorer.propose(history, 30, 4)
-    model = explorer._fitted(history)
+    ranks = norm.ppf((rankdata(history.scores) - 0.5) / 30)  # normal scores; no two scores are equal here
+    model = GaussianProcess(space).fit(history.population[history.scored], ranks[history.scored])
     everything = space.enumerate()
     left = [i for i, key in enumerate(space.keys(everything)) if key not in history.keys]
     belief = model.belief(everything)
