@@ -124,15 +124,21 @@ def run(name: str, explorer: str, seed: int, budget: int, data: Path) -> dict[st
     limit = min(budget, CAPPED.get(explorer, budget))
     reader = Reader(table, column, noisy, seed, limit)
     recommended: dict[str, float] = {}
+    study = open_study(None, "benchmark")
+
+    def stop_repeating(done: int, best: float) -> None:
+        """A sampler that has converged asks for what it knows, again and again."""
+        if len(study.get_trials(deepcopy=False)) > 4 * limit:
+            raise Solved
+
     try:
         if explorer == "pymoo-ga":
             pymoo_genetic(table.space, reader, limit, seed)
         else:
-            study = open_study(None, "benchmark")
             ours = OURS[explorer](table.space, seed) if explorer in OURS else None
             sampler = ours or SAMPLERS[explorer](seed)
             for checkpoint in [c for c in CHECKPOINTS if c < limit] + [limit]:
-                search(table.space, reader, sampler, evaluations=checkpoint, study=study)
+                search(table.space, reader, sampler, evaluations=checkpoint, study=study, on_progress=stop_repeating)
                 if noisy and ours is not None:
                     history = History.of(study, table.space)
                     recommended[str(checkpoint)] = float(reader.truth(history.population[ours.recommend(history)[:1]])[0])
