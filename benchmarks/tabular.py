@@ -235,9 +235,9 @@ def draw(rows: list[dict[str, Any]], budget: int, path: Path) -> None:
         panel.set(title=table, xlabel="queries", xscale="log", ylim=(100 * best - (2.5 if table != "macro" else 1), 100 * best + 0.1))
         panel.grid(alpha=0.3)
     axes[0, 0].set_ylabel("true accuracy of the best network read, %")
-    axes[0, -1].legend(fontsize=7, loc="lower right")
     figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    figure.legend(*axes[0, -1].get_legend_handles_labels(), fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    figure.savefig(path, dpi=100, bbox_inches="tight")
 
 
 def main() -> None:

@@ -93,6 +93,8 @@ class BayesianExplorer(Explorer):
             return collector.population()
         predictor = self._fitted(history, _normal_scores(history.scores[history.scored]))
         pool = self._list(history) if self.space.count() <= LISTED_WHOLE else self._breed(history, predictor, rng)
+        if len(pool) == 0:
+            return pool
         pool = pool[rng.permutation(len(pool))]
         waiting = history.population[~np.isfinite(history.scores)]
         return pool[self._pick(predictor, np.concatenate([pool, waiting]), len(pool), min(size, len(pool)))]
@@ -155,6 +157,8 @@ class BayesianExplorer(Explorer):
             breed(collector, self.pool // 2, partial(variation.single_changes, rng=rng), attempts=3)
             breed(collector, self.pool // 4, partial(variation.mutants, rng=rng, probability=2 / len(self.space)), attempts=3)
             breed(collector, self.pool // 4, partial(variation.crossovers, rng=rng), attempts=3)
+            if len(collector) == 0:
+                break
             population = collector.population()
             mean, std = predictor.predict(population, return_std=True)
             parents = population[np.argsort(-(mean + self.optimism * std), kind="stable")[:50]]

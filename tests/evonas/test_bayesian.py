@@ -89,6 +89,13 @@ def test_a_batch_is_the_best_bound_given_what_was_picked_before():
         left.remove(picked)
 
 
+def test_nothing_left_is_an_empty_proposal():
+    space = SearchSpace((Choice("a", ("x", "y")), Choice("b", ("x", "y"))))
+    population = space.enumerate()
+    history = History(space, np.arange(4), population, np.arange(4.0))
+    assert len(BayesianExplorer(space, predictor=GaussianProcess(space)).propose(history, 4, 1)) == 0
+
+
 def test_networks_that_other_workers_are_scoring_repel():
     """What is running counts as read: a second worker is not sent where the first one is."""
     space, history = scored(30)
