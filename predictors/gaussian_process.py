@@ -14,7 +14,7 @@ the Laplace approximation cost five times as much and found nothing sooner (docs
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from scipy.linalg import cho_factor, cho_solve, solve_triangular
 from scipy.optimize import minimize
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
+from threadpoolctl import ThreadpoolController
 
 from evonas.space import Population, SearchSpace
 from predictors.encoding import option_columns, option_counts, option_numbers, path_counts
@@ -70,6 +71,11 @@ class GaussianProcess(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         X, y = validate_data(self, X, y, y_numeric=True, dtype=np.float64)
         self.used_ = _informative(y, self.most)
         X, y = X[self.used_], y[self.used_]
+        with _one_thread().limit(limits=1, user_api="blas"):
+            self._condition_on(X, y)
+        return self
+
+    def _condition_on(self, X: Floats, y: Floats) -> None:
         self.features_ = Features.of_space(self.space) if self.space is not None else Features.of_matrix(X)
         self.mean_, self.scale_ = float(y.mean()), float(y.std()) or 1.0
         targets = (y - self.mean_) / self.scale_
@@ -81,7 +87,6 @@ class GaussianProcess(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         )
         self.weights_ = cho_solve((self.factor_, True), targets)
         self.variance_ = max(float(targets @ self.weights_) / len(y), 1e-6)
-        return self
 
     def predict(self, X: Any, return_std: bool = False) -> Floats | tuple[Floats, Floats]:
         """Posterior mean, shape (n,); with `return_std` also the posterior standard deviation, noise not included."""
@@ -91,7 +96,12 @@ class GaussianProcess(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def belief(self, X: Any) -> Belief:
         """The posterior over the rows of X, which can be conditioned on reading some of them (see `Belief`)."""
         check_is_fitted(self)
-        linear, stationary = self.features_(validate_data(self, X, reset=False, dtype=np.float64))
+        X = validate_data(self, X, reset=False, dtype=np.float64)
+        with _one_thread().limit(limits=1, user_api="blas"):
+            return self._belief(X)
+
+    def _belief(self, X: Floats) -> Belief:
+        linear, stationary = self.features_(X)
         across = self._covariance(linear, stationary, self.linear_, self.stationary_)
         prior = sum(np.exp(p) * (f**2).sum(axis=1) for p, f in zip(self.parameters_, linear, strict=False)) + np.exp(
             self.parameters_[len(linear)]
@@ -160,6 +170,12 @@ class Belief:
 
 
 Parts = list[Floats]
+
+
+@cache
+def _one_thread() -> ThreadpoolController:
+    """Limits the linear algebra: a few hundred rows are no faster on many threads, and far slower beside other processes."""
+    return ThreadpoolController()
 
 
 @dataclass(frozen=True)
