@@ -26,14 +26,8 @@ import optuna
 from rows import Rows
 
 from evonas import BayesianExplorer, Budget, EvolutionExplorer, SearchSpace, open_study, search
-from evonas.tabular import (
-    Lookup,
-    OnceForAllSurrogate,
-    nasbench201,
-    nasbench201_latency,
-    once_for_all_latency,
-    once_for_all_space,
-)
+from evonas.once_for_all import OnceForAllSurrogate, once_for_all_latency, once_for_all_space
+from evonas.tabular import Lookup, nasbench201, nasbench201_latency
 from predictors import GaussianProcess
 
 DEVICES = ("pixel3", "raspi4", "eyeriss", "gold_6226", "fpga")

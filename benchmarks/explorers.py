@@ -16,7 +16,8 @@ import numpy as np
 from sklearn.pipeline import make_pipeline
 
 from evonas import EXPLORERS, BayesianExplorer, EvolutionExplorer, History, RandomExplorer, ScreenedExplorer
-from evonas.tabular import cell_space, once_for_all_space
+from evonas.once_for_all import once_for_all_space
+from evonas.tabular import nasbench201_space
 from evonas.testing import example
 from predictors import BoostedTrees, GaussianProcess, one_hot
 
@@ -38,7 +39,7 @@ def main() -> None:
             times.append((time.perf_counter() - start) / len(rows) * 1e3)
         milliseconds[name] = round(float(np.median(times)), 4)
     seconds = {}
-    for name, other in (("cells", cell_space()), ("once_for_all", once_for_all_space())):
+    for name, other in (("cells", nasbench201_space()), ("once_for_all", once_for_all_space())):
         rows = RandomExplorer(other).propose(History.empty(other), 0, 300)
         known = History(other, np.arange(300), rows, rows.sum(axis=1) + np.random.default_rng(0).normal(size=300))
         start = time.perf_counter()

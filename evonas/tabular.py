@@ -3,7 +3,6 @@
 NAS-Bench-201: Dong and Yang, 2020, arXiv 2001.00326. NATS-Bench (topology and size): Dong et al., 2020, arXiv 2009.00437.
 NAS-Bench-Macro: Su et al., "Prioritized Architecture Sampling with Monto-Carlo Tree Search", 2021, arXiv 2103.11922. Measured latencies of
 NAS-Bench-201 cells: HW-NAS-Bench (Li et al., 2021, arXiv 2103.10584) and HELP (Lee et al., 2021, arXiv 2106.08630).
-Once-for-all: Cai et al., 2019, arXiv 1908.09791; its accuracies are a *surrogate's*, and so is everything found on them.
 
 Accuracies are in [0, 1], latencies in ms.
 """
@@ -11,9 +10,8 @@ Accuracies are in [0, 1], latencies in ms.
 from __future__ import annotations
 
 import gzip
-import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +29,6 @@ CELL_EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 CELL_OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 SIZE_WIDTHS = ("8", "16", "24", "32", "40", "48", "56", "64")
 MACRO_OPERATIONS = ("identity", "mb3_k3", "mb6_k5")
-ONCE_FOR_ALL_WIDTHS = (24, 32, 48, 96, 136, 192)
 NATS_DATA_SETS = {"cifar10": "cifar10", "cifar100": "cifar100", "in16": "ImageNet16-120"}
 
 
@@ -105,18 +102,18 @@ class Table:
         return Lookup(self.space, self.architectures, values[np.arange(len(self)), drawn], unit)
 
 
-def cell_space() -> SearchSpace:
+def nasbench201_space() -> SearchSpace:
     """NAS-Bench-201, the topology space of NATS-Bench: six edges between four nodes, five operations, 15,625 cells."""
     choices = tuple(Choice(f"{target}<-{source}", CELL_OPERATIONS) for source, target in CELL_EDGES)
     return SearchSpace(choices, graph=Graph(CELL_EDGES))
 
 
-def size_space() -> SearchSpace:
+def nats_size_space() -> SearchSpace:
     """The size space of NATS-Bench: eight widths for each of five layers, 32,768 networks."""
     return SearchSpace(tuple(Choice(f"layer{i}.width", SIZE_WIDTHS) for i in range(5)))
 
 
-def macro_space() -> SearchSpace:
+def nasbench_macro_space() -> SearchSpace:
     """NAS-Bench-Macro: three operations for each of eight layers, 6,561 networks."""
     return SearchSpace(tuple(Choice(f"layer{i}.op", MACRO_OPERATIONS) for i in range(8)))
 
@@ -127,10 +124,10 @@ def nasbench201(path: str | Path) -> Table:
     Args:
         path: an .npz file with `ops` (n, 6) in the order of the edges 1<-0, 2<-0, 2<-1, 3<-0, 3<-1, 3<-2.
     """
-    arrays = _arrays(path, "ops")
+    arrays = read_arrays(path, "ops")
     names = [name for name in arrays if name.startswith(("test200_", "ep12_"))]
     return Table(
-        cell_space(), arrays["ops"].astype(np.int64), {name: np.nan_to_num(arrays[name].astype(np.float64)) / 100 for name in names}
+        nasbench201_space(), arrays["ops"].astype(np.int64), {name: np.nan_to_num(arrays[name].astype(np.float64)) / 100 for name in names}
     )
 
 
@@ -141,7 +138,7 @@ def nasbench201_latency(path: str | Path, accuracies: Table) -> Table:
         path: an .npz file with `help_devices` (d,) and `help_latency_ms` (n, d).
         accuracies: the table whose rows these are.
     """
-    arrays = _arrays(path, "help_latency_ms")
+    arrays = read_arrays(path, "help_latency_ms")
     if len(arrays["help_latency_ms"]) != len(accuracies):
         raise UsageError(f"{path} has {len(arrays['help_latency_ms'])} rows; expected {len(accuracies)}, one for each cell.")
     columns = dict(zip(map(str, arrays["help_devices"]), arrays["help_latency_ms"].astype(np.float64).T, strict=True))
@@ -151,10 +148,10 @@ def nasbench201_latency(path: str | Path, accuracies: Table) -> Table:
 def nasbench_macro(path: str | Path) -> Table:
     """NAS-Bench-Macro, from its authors' JSON file or from compact arrays: `test` (n, 3 runs), `params`, `macs`."""
     if Path(path).suffix == ".npz":
-        arrays = _arrays(path, "arch")
+        arrays = read_arrays(path, "arch")
         rows, test, params, macs = (arrays[name] for name in ("arch", "test_acc", "params", "flops"))
     else:
-        content = _json(path)
+        content = read_json_file(path)
         try:
             rows = np.array([[int(digit) for digit in key] for key in content])
             test, params, macs = (np.array([entry[name] for entry in content.values()]) for name in ("test_acc", "params", "flops"))
@@ -163,7 +160,7 @@ def nasbench_macro(path: str | Path) -> Table:
                 f'{path} is not NAS-Bench-Macro: expected {{"00000000": {{"test_acc": [...], ...}}}}, but {error!r}.'
             ) from error
     columns = {"test": test / 100, "params": params.astype(np.float64), "macs": macs.astype(np.float64)}
-    return Table(macro_space(), rows.astype(np.int64), columns)
+    return Table(nasbench_macro_space(), rows.astype(np.int64), columns)
 
 
 def nats_bench(path: str | Path, kind: str, *, trust_pickle: bool = False) -> Table:
@@ -177,7 +174,7 @@ def nats_bench(path: str | Path, kind: str, *, trust_pickle: bool = False) -> Ta
     Raises:
         UsageError: the kind is unknown, the file not trusted, or the package missing.
     """
-    kinds = {"topology": ("tss", "200", cell_space()), "size": ("sss", "90", size_space())}
+    kinds = {"topology": ("tss", "200", nasbench201_space()), "size": ("sss", "90", nats_size_space())}
     if kind not in kinds:
         raise unknown("kind of NATS-Bench", kind, kinds)
     if not trust_pickle:
@@ -216,109 +213,8 @@ def architecture_of(text: str, space: SearchSpace) -> tuple[int, ...]:
     return space.from_names(names)
 
 
-class OnceForAllSurrogate:
-    """Once-for-all's released accuracy *predictor* for its MobileNetV3 space: no number it gives was measured on a network.
-
-    Args:
-        path: an .npz file with the weights W0..W3 and biases b0..b3 of the perceptron.
-        resolution: of the images, 112 to 224 in steps of 16.
-    """
-
-    def __init__(self, path: str | Path, resolution: int = 224) -> None:
-        arrays = _arrays(path, "W0")
-        self._layers = [(arrays[f"W{i}"].astype(np.float64), arrays[f"b{i}"].astype(np.float64)) for i in range(4)]
-        self._resolution = np.eye(8)[(resolution - 112) // 16]
-
-    def __call__(self, population: Population) -> Floats:
-        """Predicted ImageNet top-1 accuracy of every row."""
-        kernels, expansions, active = _once_for_all_blocks(population)
-        parts = [np.eye(3)[part] * active[..., None] for part in (kernels, expansions)]
-        x = np.concatenate(
-            [*(part.reshape(len(population), -1) for part in parts), np.tile(self._resolution, (len(population), 1))], axis=1
-        )
-        for i, (weight, bias) in enumerate(self._layers):
-            x = x @ weight.T + bias
-            x = np.maximum(x, 0) if i < len(self._layers) - 1 else x
-        return np.asarray(x[:, 0])
-
-
-def once_for_all_space() -> SearchSpace:
-    """MobileNetV3 of once-for-all: depth 2 to 4 for each of five stages, kernel and expansion of every block; about 2e19 networks."""
-    depths = [Choice(f"stage{s}.depth", ("2", "3", "4")) for s in range(5)]
-    kernels = [Choice(f"stage{s}.block{b}.kernel", ("3", "5", "7")) for s in range(5) for b in range(4)]
-    expansions = [Choice(f"stage{s}.block{b}.expansion", ("3", "4", "6")) for s in range(5) for b in range(4)]
-
-    def canonical(population: Population) -> Population:
-        """Blocks beyond the depth read their first options."""
-        _, _, active = _once_for_all_blocks(population)
-        return population * np.concatenate([np.ones((len(population), 5), dtype=np.int64), active, active], axis=1)
-
-    return SearchSpace(tuple(depths + kernels + expansions), canonicalise=canonical)
-
-
-class OnceForAllLatency:
-    """Latency of once-for-all networks as the sum of measured blocks of one device (its authors' tables), in ms.
-
-    Args:
-        blocks: `{key: [mean, ...]}` for one resolution, with keys such as
-            `expanded_conv-input:56x56x32-output:28x28x48-expand:96-kernel:3-stride:2-idskip:0-se:1-hs:0`.
-    """
-
-    unit = "ms"
-
-    def __init__(self, blocks: Mapping[str, Sequence[float]]) -> None:
-        shapes: dict[tuple[int, int], dict[tuple[int, int], float]] = {}
-        self.constant = 0.0
-        for key, (mean, *_) in blocks.items():
-            parts = dict(part.split(":") for part in key.split("-")[1:])
-            if "expand" not in parts or parts["expand"] == "24":  # stem, first block, head
-                self.constant += mean
-                continue
-            shape = shapes.setdefault((_width(parts["input"]), _width(parts["output"])), {})
-            shape[int(parts["kernel"]), int(parts["expand"])] = mean
-        firsts = list(itertools.pairwise(ONCE_FOR_ALL_WIDTHS))
-        others = [(width, width) for width in ONCE_FOR_ALL_WIDTHS[1:]]
-        if set(shapes) != {*firsts, *others}:
-            raise UsageError(f"The blocks have widths {sorted(shapes)}; once-for-all's MobileNetV3 has {sorted({*firsts, *others})}.")
-        self._first, self._other = (np.stack([_by_option(shapes[ends]) for ends in part]) for part in (firsts, others))
-
-    def __call__(self, population: Population) -> Floats:
-        """Milliseconds of every row."""
-        kernels, expansions, active = (part.reshape(-1, 5, 4) for part in _once_for_all_blocks(population))
-        stages = np.arange(5)
-        total = self._first[stages, kernels[..., 0], expansions[..., 0]].sum(axis=1) + self.constant
-        for block in range(1, 4):
-            total += (self._other[stages, kernels[..., block], expansions[..., block]] * active[..., block]).sum(axis=1)
-        return np.asarray(total)
-
-
-def once_for_all_latency(path: str | Path, device: str = "ofa_mbv3_note10_ms", resolution: int = 224) -> OnceForAllLatency:
-    """The latency table of `device` at `resolution` out of a JSON file `{device: {resolution: {key: [mean, ...]}}}`, gzipped or not."""
-    content = _json(path)
-    if device not in content:
-        raise unknown("device", device, content)
-    if str(resolution) not in content[device]:
-        raise unknown("resolution", str(resolution), content[device])
-    return OnceForAllLatency(content[device][str(resolution)])
-
-
-def _once_for_all_blocks(population: Population) -> tuple[Population, Population, Population]:
-    """Kernel options, expansion options and activity (0 or 1) of the twenty blocks: each of shape (n, 20)."""
-    depth = 2 + population[:, :5]
-    active = (np.arange(4) < depth[..., None]).reshape(len(population), 20)
-    return population[:, 5:25], population[:, 25:45], active.astype(np.int64)
-
-
-def _by_option(block: Mapping[tuple[int, int], float]) -> Floats:
-    kernels, widths = (sorted({key[i] for key in block}) for i in (0, 1))
-    return np.array([[block[kernel, width] for width in widths] for kernel in kernels])
-
-
-def _width(shape: str) -> int:
-    return int(shape.split("x")[2])
-
-
-def _arrays(path: str | Path, needed: str) -> dict[str, npt.NDArray[Any]]:
+def read_arrays(path: str | Path, needed: str) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of an .npz file, nothing unpickled; one clear line where it cannot be read or lacks `needed`."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             content = {name: arrays[name] for name in arrays.files}
@@ -329,7 +225,8 @@ def _arrays(path: str | Path, needed: str) -> dict[str, npt.NDArray[Any]]:
     return content
 
 
-def _json(path: str | Path) -> dict[str, Any]:
+def read_json_file(path: str | Path) -> dict[str, Any]:
+    """The content of a JSON file, gzipped where its name ends in .gz; one clear line where it cannot be read."""
     try:
         content = Path(path).read_bytes()
         parsed: dict[str, Any] = json.loads(gzip.decompress(content) if str(path).endswith(".gz") else content)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm, rankdata
 
 from evonas import BayesianExplorer, Budget, Choice, EvolutionExplorer, History, RandomExplorer, SearchSpace, open_study, search
-from evonas.tabular import cell_space, nasbench201
+from evonas.tabular import nasbench201, nasbench201_space
 from evonas.testing import TableCost, example
 from predictors import BoostedTrees, GaussianProcess
 
@@ -123,7 +123,7 @@ def test_recommendation_under_noise_is_better_than_the_best_score():
 
 def test_sixty_evaluations_beat_a_hundred_and_fifty_of_evolution_on_real_cells(tables):
     """NAS-Bench-201, twelve epochs, CIFAR-100: means of three seeds."""
-    fitness, space = nasbench201(tables / "nasbench201_accuracy.npz").lookup("ep12_cifar100_val"), cell_space()
+    fitness, space = nasbench201(tables / "nasbench201_accuracy.npz").lookup("ep12_cifar100_val"), nasbench201_space()
 
     def found(explorer, evaluations):
         study = open_study(None, "cells")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from evonas import Choice, Graph, SearchSpace, UsageError
-from evonas.tabular import cell_space
+from evonas.tabular import nasbench201_space
 
 
 def walked(names: dict[str, str]) -> Counter:
@@ -26,7 +26,7 @@ def walked(names: dict[str, str]) -> Counter:
 
 
 def test_two_cells_have_equal_counts_exactly_when_their_paths_are_equal(rng):
-    space = cell_space()
+    space = nasbench201_space()
     population = space.sample(400, rng)
     population[::2, 3:] = population[0, 3:]  # make agreement common
     counts = space.graph.path_counts([c.options for c in space.choices], population)

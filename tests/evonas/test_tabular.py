@@ -9,19 +9,17 @@ import numpy as np
 import pytest
 
 from evonas import Budget, UsageError
+from evonas.once_for_all import OnceForAllSurrogate, once_for_all_latency, once_for_all_space
 from evonas.tabular import (
     Lookup,
-    OnceForAllSurrogate,
     architecture_of,
-    cell_space,
-    macro_space,
     nasbench201,
     nasbench201_latency,
+    nasbench201_space,
     nasbench_macro,
+    nasbench_macro_space,
     nats_bench,
-    once_for_all_latency,
-    once_for_all_space,
-    size_space,
+    nats_size_space,
 )
 
 
@@ -75,7 +73,7 @@ def test_one_run_a_network_is_one_of_its_runs(tables):
 
 
 def test_a_table_that_does_not_fit_is_refused(tmp_path):
-    space = macro_space()
+    space = nasbench_macro_space()
     rows = np.zeros((2, 8), dtype=int)
     with pytest.raises(UsageError, match="twice"):
         Lookup(space, rows, [1.0, 2.0])
@@ -112,7 +110,7 @@ def test_nats_bench_through_its_package(monkeypatch):
         nats_bench("folder", "size")
     table = nats_bench("folder", "size", trust_pickle=True)
     assert opened == [("folder", "sss")]
-    row = np.array([size_space().from_names({f"layer{i}.width": width for i, width in enumerate(["8", "16", "24", "32", "40"])})])
+    row = np.array([nats_size_space().from_names({f"layer{i}.width": width for i, width in enumerate(["8", "16", "24", "32", "40"])})])
     assert table.lookup("full_in16")(row) == pytest.approx(0.435)
     assert table.lookup("cheap_cifar10")(row) == pytest.approx(0.93)
     with pytest.raises(UsageError, match="topology"):
@@ -120,7 +118,7 @@ def test_nats_bench_through_its_package(monkeypatch):
 
 
 def test_the_official_string_of_a_cell():
-    space = cell_space()
+    space = nasbench201_space()
     text = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|avg_pool_3x3~0|nor_conv_1x1~1|nor_conv_3x3~2|"
     assert space.to_names(architecture_of(text, space)) == {
         "1<-0": "nor_conv_3x3",
@@ -135,7 +133,7 @@ def test_the_official_string_of_a_cell():
 def test_cell_strings_of_the_real_table(tables):
     arrays = np.load(tables / "nasbench201_accuracy.npz")
     for row in (0, 857, 6111, 15_624):
-        assert architecture_of(arrays["arch_str"][row].decode(), cell_space()) == tuple(arrays["ops"][row])
+        assert architecture_of(arrays["arch_str"][row].decode(), nasbench201_space()) == tuple(arrays["ops"][row])
 
 
 def test_once_for_all_latency_is_the_sum_of_its_blocks(tables, rng):

@@ -11,7 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from evonas import Choice, SearchSpace
-from evonas.tabular import cell_space, nasbench201
+from evonas.tabular import nasbench201, nasbench201_space
 from predictors import BoostedTrees, GaussianProcess, one_hot
 from predictors.encoding import option_counts, option_numbers
 from predictors.gaussian_process import JITTER, _negative_log_posterior
@@ -38,7 +38,7 @@ def dense(model: GaussianProcess, X: np.ndarray, others: np.ndarray) -> np.ndarr
 
 @pytest.fixture
 def fitted(rng):
-    space = cell_space()
+    space = nasbench201_space()
     X = space.sample(25, rng)
     y = (X == 3).sum(axis=1) + 2.0 * (X[:, 3] == 1) + 0.1 * rng.normal(size=25)
     return GaussianProcess(space).fit(X, y), X, y, space.sample(8, rng)
