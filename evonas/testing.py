@@ -46,6 +46,25 @@ class TableCost:
         return np.asarray(self.table[np.arange(len(self.table)), population].sum(axis=1))
 
 
+class Oracle:
+    """A predictor that knows the fitness; scikit-learn's `clone` copies it by its parameters."""
+
+    def __init__(self, fitness: Callable[[Population], npt.NDArray[np.float64]]) -> None:
+        self.fitness = fitness
+
+    def get_params(self, deep: bool = True) -> dict[str, object]:
+        """As scikit-learn's estimators."""
+        return {"fitness": self.fitness}
+
+    def fit(self, X: Population, y: npt.NDArray[np.float64]) -> Oracle:
+        """Nothing is left to learn."""
+        return self
+
+    def predict(self, X: Population) -> npt.NDArray[np.float64]:
+        """The fitness itself."""
+        return self.fitness(X)
+
+
 def example(
     choices: int = 9, options: int = 5, upper: float = 0.45
 ) -> tuple[SearchSpace, Budget, Callable[[Population], npt.NDArray[np.float64]]]:

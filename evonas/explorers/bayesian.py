@@ -21,7 +21,7 @@ from evonas.budget import Budget
 from evonas.explorers.base import Explorer
 from evonas.explorers.screened import Predictor
 from evonas.explorers.variation import Variation, breed
-from evonas.sampling import Collector
+from evonas.sampling import Collector, draw_feasible
 from evonas.space import Population, SearchSpace
 from evonas.study import History
 
@@ -88,9 +88,7 @@ class BayesianExplorer(Explorer):
         rng = self.rng(start)
         history = history.before(start)
         if len(history.scored) < max(self.initial, 2):
-            collector = Collector(self.space, self.budget, history.keys)
-            collector.draw(size, rng)
-            return collector.population()
+            return draw_feasible(self.space, self.budget, size, rng, history.keys)
         predictor = self._fitted(history, _normal_scores(history.scores[history.scored]))
         pool = self._list(history) if self.space.count() <= LISTED_WHOLE else self._breed(history, predictor, rng)
         if len(pool) == 0:

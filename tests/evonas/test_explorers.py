@@ -18,7 +18,7 @@ from evonas import (
     search,
 )
 from evonas.explorers.pareto import ParetoExplorer
-from evonas.testing import EXPLORER_CHECKS, TableCost, any_batch_same_trajectory, example, in_space_feasible_and_new
+from evonas.testing import EXPLORER_CHECKS, Oracle, TableCost, any_batch_same_trajectory, example, in_space_feasible_and_new
 from predictors import GaussianProcess
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -151,22 +151,6 @@ def test_pareto_finds_more_of_the_true_front_than_other_explorers():
             shares.append(len(front & history.keys) / len(front))
         found[name] = np.mean(shares)
     assert found["pareto"] > found["evolution"] > found["random"]
-
-
-class Oracle:
-    """A predictor that knows the fitness; scikit-learn's `clone` copies it by its parameters."""
-
-    def __init__(self, fitness=None):
-        self.fitness = fitness
-
-    def get_params(self, deep=True):
-        return {"fitness": self.fitness}
-
-    def fit(self, X, y):
-        return self
-
-    def predict(self, X):
-        return self.fitness(X)
 
 
 def test_screening_takes_the_predicted_best_and_a_share_at_random():

@@ -7,7 +7,7 @@ from sklearn.linear_model import LinearRegression
 
 from evonas import Budget, CellGrowth, Choice, ChoiceGrowth, History, ProgressiveExplorer, SearchSpace, UsageError, open_study, search
 from evonas.cells import cell_blocks, cell_sizes, cell_space
-from evonas.testing import TableCost, example
+from evonas.testing import Oracle, TableCost, example
 from predictors import GaussianProcess
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -31,22 +31,6 @@ def test_exactly_136_and_a_beam_for_every_further_block(blocks, beam):
     assert sizes.tolist() == [1] * 136 + [b for b in range(2, blocks + 1) for _ in range(beam)]
     assert [trial.user_attrs["level"] for trial in study.trials] == sizes.tolist()
     assert explorer.schedule() == [0, *range(136, evaluations + 1, beam)]
-
-
-class Oracle:
-    """A predictor that knows the truth."""
-
-    def __init__(self, fitness):
-        self.fitness = fitness
-
-    def get_params(self, deep=True):
-        return {"fitness": self.fitness}
-
-    def fit(self, X, y):
-        return self
-
-    def predict(self, X):
-        return self.fitness(X)
 
 
 def test_with_a_perfect_predictor_every_level_is_the_best_of_all_children():
