@@ -1,0 +1,178 @@
+"""Devices that were measured: a file each, read and written, and all of them together as features of a new one.
+
+A device file is CSV: a column for every choice of the space, holding option names, and a column `milliseconds`; a row is one network. The
+file's name is the device's. A folder of them is what `DeviceTransfer` learns from; a device that is measured becomes one more file.
+
+    stage0.block0.op,stage0.block1.op,milliseconds
+    mb3_k3,skip,1.42
+    mb6_k5,mb3_k3,2.87
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+
+from evonas.errors import UsageError, unknown
+from evonas.files import written_whole
+from evonas.space import Population, SearchSpace
+from predictors.boosted import BoostedTrees
+from predictors.encoding import one_hot
+
+Floats = npt.NDArray[np.float64]
+
+MILLISECONDS = "milliseconds"
+FEWEST_NETWORKS = 20
+HELD_OUT = 5
+
+
+@dataclass(frozen=True)
+class MeasuredDevice:
+    """Latencies of whole networks on one device.
+
+    Attributes:
+        name: of the device.
+        population: shape (n, choices).
+        milliseconds: shape (n,), positive.
+    """
+
+    name: str
+    population: Population
+    milliseconds: Floats
+
+
+def read_device(path: str | Path, space: SearchSpace) -> MeasuredDevice:
+    """Read a device file and check it against a space.
+
+    Raises:
+        UsageError: the file is missing, has no row, lacks or does not know a column, names an option that its choice does not
+            have, or holds something else than positive milliseconds.
+    """
+    path = Path(path)
+    try:
+        with path.open(newline="") as file:
+            reader = csv.DictReader(file)
+            columns, rows = list(reader.fieldnames or []), list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"Cannot read {path}: {error}. Expected a CSV file with a column for every choice and {MILLISECONDS!r}.") from None
+    expected = (*space.names, MILLISECONDS)
+    if missing := [name for name in expected if name not in columns]:
+        raise UsageError(f"{path} lacks the column {missing[0]!r}; expected {', '.join(expected)}.")
+    if extra := [name for name in columns if name not in expected]:
+        raise UsageError(f"{path}: {unknown('column', str(extra[0]), expected)}")
+    if not rows:
+        raise UsageError(f"{path} holds no network; expected a row for every network that was measured.")
+    population, values = [], []
+    for number, row in enumerate(rows, start=2):
+        try:
+            population.append(space.from_names({name: row[name] for name in space.names}))
+        except UsageError as error:
+            raise UsageError(f"{path}, line {number}: {error}") from None
+        values.append(_positive(path, number, row[MILLISECONDS]))
+    return MeasuredDevice(path.stem, space.canonical(space.population(population)), np.array(values))
+
+
+def write_device(path: str | Path, space: SearchSpace, device: MeasuredDevice) -> None:
+    """Write a device file, whole or not at all."""
+    with written_whole(Path(path)) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*space.names, MILLISECONDS])
+        for row, value in zip(device.population, device.milliseconds.tolist(), strict=True):
+            writer.writerow([*space.to_names(row).values(), f"{value:.6g}"])
+
+
+def read_devices(folder: str | Path, space: SearchSpace, *, but: str | None = None) -> list[MeasuredDevice]:
+    """Every device file of a folder, by name.
+
+    Args:
+        folder: with CSV files.
+        space: they belong to.
+        but: name of a device that is left out: the new one.
+
+    Raises:
+        UsageError: a file cannot be read.
+    """
+    return [read_device(path, space) for path in sorted(Path(folder).glob("*.csv")) if path.stem != but]
+
+
+class KnownDevices(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """What measured devices say of any architecture of a space: one feature a device, its log latency.
+
+    Each device is smoothed by a regression over the space's options, so that its features reach architectures that it never ran, and
+    carry none of its measurement noise: of ridge regression and boosted trees the one that foretells held-out networks better.
+
+    Args:
+        space: of the architectures.
+        devices: at least one, each with 20 networks or more.
+    """
+
+    def __init__(self, space: SearchSpace, devices: Sequence[MeasuredDevice]) -> None:
+        self.space = space
+        self.devices = devices
+
+    def fit(self, X: Any = None, y: Any = None) -> KnownDevices:
+        """Smooth every device; X and y are not looked at, and a transformer that is fitted stays as it is.
+
+        Attributes:
+            models_: a fitted regressor of log milliseconds for each device.
+            errors_: its mean relative error on held-out networks, shape (devices,).
+
+        Raises:
+            UsageError: no device, or one with too few networks.
+        """
+        if hasattr(self, "models_"):
+            return self
+        if not self.devices:
+            raise UsageError("No device was measured before; expected at least one device file with 20 networks or more.")
+        for device in self.devices:
+            if len(device.population) < FEWEST_NETWORKS:
+                raise UsageError(
+                    f"The device {device.name!r} has {len(device.population)} networks; expected {FEWEST_NETWORKS} or more of a device to "
+                    f"learn from. Measure more, or leave its file out."
+                )
+        smoothed = [_smoothed(self.space, device) for device in self.devices]
+        self.models_, self.errors_ = [model for model, _ in smoothed], np.array([error for _, error in smoothed])
+        logs = [np.log(device.milliseconds) for device in self.devices]
+        self.mean_, self.scale_ = np.array([log.mean() for log in logs]), np.array([log.std() or 1.0 for log in logs])
+        return self
+
+    def transform(self, X: Any) -> Floats:
+        """Log latencies, standardised for each device: shape (n, devices)."""
+        population = self.space.canonical(np.asarray(X, dtype=np.int64))
+        return (np.stack([model.predict(population) for model in self.models_], axis=1) - self.mean_) / self.scale_
+
+
+def _smoothed(space: SearchSpace, device: MeasuredDevice) -> tuple[Any, float]:
+    """The regressor of log milliseconds that foretells every fifth network better from the others, refitted on all; and its error there."""
+    logs = np.log(device.milliseconds)
+    held = np.random.default_rng(0).permutation(len(logs)) % HELD_OUT == 0
+    makers: list[Callable[[], Any]] = [
+        lambda: make_pipeline(one_hot(space.sizes), Ridge(1.0)),
+        lambda: make_pipeline(one_hot(space.sizes), BoostedTrees(1, n_estimators=300, max_depth=5, learning_rate=0.1)),
+    ]
+    errors = []
+    for make in makers:
+        predicted = make().fit(device.population[~held], logs[~held]).predict(device.population[held])
+        errors.append(float(np.abs(np.expm1(predicted - logs[held])).mean()))
+    best = int(np.argmin(errors))
+    return makers[best]().fit(device.population, logs), errors[best]
+
+
+def _positive(path: Path, number: int, text: str | None) -> float:
+    try:
+        value = float(text or "")
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        raise UsageError(f"{path}, line {number}: {MILLISECONDS} holds {text!r}; expected a positive number.")
+    return value

@@ -1,0 +1,190 @@
+"""Latency, energy and area as non-negative sums of what a network's layers add up to.
+
+The hardware models of Li et al., "FLASH", 2021, arXiv 2108.00568: each cost is linear in totals over the layers (MACs, weights, traffic
+of activations, number of layers, a constant), with coefficients from least squares on measured networks. Departures: coefficients are
+never negative, so a larger network never costs less, and errors are weighed relative to what was measured; the paper's features of
+in-memory computing tiles stand behind a device's own coefficients, which a file may give:
+
+    {"device": "my accelerator",
+     "energy": {"unit": "mJ", "macs": 4.6e-9, "activations": 2.1e-7, "constant": 0.02},
+     "area": {"unit": "mm2", "params": 1.3e-6, "constant": 0.8}}
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import nnls
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from evonas.errors import UsageError, unknown
+from evonas.files import read_json
+from evonas.space import Population
+
+Floats = npt.NDArray[np.float64]
+Totals = Callable[[Population], Mapping[str, Floats]]
+
+FEATURES = ("macs", "params", "activations", "layers")
+UNITS = {"latency": "ms", "energy": "mJ", "area": "mm2"}
+
+
+class NonNegativeLinear(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    """Least squares with coefficients that are not negative, on relative errors; a constant is one of them."""
+
+    def __sklearn_tags__(self) -> Any:
+        """Costs are positive, and so is what they add up; a cost that falls with a feature is not in reach."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.positive_only = True
+        tags.target_tags.positive_only = True
+        tags.regressor_tags.poor_score = True
+        return tags
+
+    def fit(self, X: Any, y: Any) -> NonNegativeLinear:
+        """Fit.
+
+        Args:
+            X: totals, shape (n, features).
+            y: costs, shape (n,), positive.
+
+        Attributes:
+            coef_: shape (features,).
+            intercept_: the constant.
+            relative_error_: root mean square of the relative errors, with the degrees of freedom taken off.
+
+        Raises:
+            ValueError: a cost is not positive, or a total negative.
+        """
+        X, y = validate_data(self, X, y, y_numeric=True, dtype=np.float64)
+        if not (y > 0).all() or not (X >= 0).all():
+            raise ValueError("costs must be positive, and totals not negative")
+        design = np.column_stack([X, np.ones(len(X))])
+        scale = np.maximum(design.max(axis=0), np.finfo(float).tiny)
+        solved, _ = nnls(design / scale / y[:, None], np.ones(len(y)))
+        self.coef_, self.intercept_ = (solved / scale)[:-1], float(solved[-1])
+        errors = self.predict(X) / y - 1
+        self.relative_error_ = float(np.sqrt((errors**2).sum() / max(len(y) - (solved > 0).sum(), 1)))
+        return self
+
+    def predict(self, X: Any, return_std: bool = False) -> Floats | tuple[Floats, Floats]:
+        """Costs, shape (n,); with `return_std` also the standard deviation of a network around them."""
+        check_is_fitted(self)
+        X = validate_data(self, X, reset=False, dtype=np.float64)
+        mean = X @ self.coef_ + self.intercept_
+        return (mean, self.relative_error_ * mean) if return_std else mean
+
+
+@dataclass(frozen=True)
+class HardwareCost:
+    """A cost of an architecture from the totals over its layers.
+
+    Attributes:
+        unit: of the cost.
+        coefficients: by feature, and `constant`.
+        totals: gives the features of a population.
+    """
+
+    unit: str
+    coefficients: Mapping[str, float]
+    totals: Totals
+
+    def __call__(self, population: Population) -> Floats:
+        """The cost of every row: shape (n,)."""
+        totals = self.totals(population)
+        cost = np.full(len(population), self.coefficients.get("constant", 0.0))
+        for feature, coefficient in self.coefficients.items():
+            if feature != "constant":
+                cost += coefficient * totals[feature]
+        return cost
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """How well a model foretells networks that it was not fitted to: R^2, mean and worst relative error."""
+
+    networks: int
+    r2: float
+    mean: float
+    worst: float
+
+    def __str__(self) -> str:
+        errors = f"mean error {100 * self.mean:.1f} %, worst {100 * self.worst:.1f} %"
+        return f"R^2 {self.r2:.3f}, {errors} on {self.networks} networks that it was not fitted to"
+
+
+def matrix(totals: Totals, population: Population, features: tuple[str, ...] = FEATURES) -> Floats:
+    """The totals as columns: shape (n, features)."""
+    found = totals(population)
+    return np.stack([np.asarray(found[feature], dtype=np.float64) for feature in features], axis=1)
+
+
+def fit_hardware(
+    totals: Totals,
+    population: Population,
+    measured: npt.ArrayLike,
+    unit: str = "ms",
+    *,
+    features: tuple[str, ...] = FEATURES,
+    folds: int = 5,
+) -> tuple[HardwareCost, HeldOut]:
+    """A cost fitted to measured networks, and how well fits to the others foretell each fifth of them.
+
+    Args:
+        totals: gives the features of a population.
+        population: the networks, at least ten.
+        measured: their costs, shape (n,), positive.
+        unit: of them.
+        features: totals to use.
+        folds: parts that are held out in turn.
+
+    Raises:
+        UsageError: too few networks.
+    """
+    X, y = matrix(totals, population, features), np.asarray(measured, dtype=np.float64)
+    if len(y) < 10:
+        raise UsageError(f"Got {len(y)} measured networks; expected 10 or more to fit a hardware model.")
+    fold = np.random.default_rng(0).permutation(len(y)) % folds
+    predicted = np.empty_like(y)
+    for part in range(folds):
+        predicted[fold == part] = NonNegativeLinear().fit(X[fold != part], y[fold != part]).predict(X[fold == part])
+    errors = np.abs(predicted / y - 1)
+    r2 = 1 - float(((predicted - y) ** 2).sum() / ((y - y.mean()) ** 2).sum())
+    model = NonNegativeLinear().fit(X, y)
+    coefficients = {**dict(zip(features, model.coef_.tolist(), strict=True)), "constant": model.intercept_}
+    return HardwareCost(unit, coefficients, totals), HeldOut(len(y), r2, float(errors.mean()), float(errors.max()))
+
+
+def read_hardware(path: str | Path, totals: Totals) -> dict[str, HardwareCost]:
+    """Costs whose coefficients a file gives: any of latency (ms), energy (mJ) and area (mm2).
+
+    Raises:
+        UsageError: the file is missing or damaged, names another cost, unit or feature, or holds a negative number.
+    """
+    path = Path(path)
+    content = read_json(path)
+    if not isinstance(content, dict) or not set(content) & set(UNITS):
+        raise UsageError(f"{path} gives no hardware model; expected JSON with one or more of: {', '.join(UNITS)}.")
+    costs = {}
+    for name, entry in content.items():
+        if name == "device":
+            continue
+        if name not in UNITS:
+            raise UsageError(f"{path}: {unknown('cost', name, ('device', *UNITS))}")
+        if not isinstance(entry, dict) or entry.get("unit") != UNITS[name]:
+            raise UsageError(f"{path}: {name} must be an object with the unit {UNITS[name]!r} and coefficients.")
+        coefficients = {feature: value for feature, value in entry.items() if feature != "unit"}
+        for feature, value in coefficients.items():
+            if feature not in (*FEATURES, "constant"):
+                raise UsageError(f"{path}, {name}: {unknown('feature', feature, (*FEATURES, 'constant'))}")
+            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+                raise UsageError(f"{path}, {name}: {feature} holds {value!r}; expected a number of at least 0.")
+        if not any(coefficients.values()):
+            raise UsageError(f"{path}: {name} has no coefficient above 0; expected one or more.")
+        costs[name] = HardwareCost(UNITS[name], coefficients, totals)
+    return costs
