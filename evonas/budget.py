@@ -24,7 +24,8 @@ Floats = npt.NDArray[np.float64]
 class Cost(Protocol):
     """Maps a population of shape (n, choices) to n numbers in `unit` ("" for a plain count)."""
 
-    unit: str
+    @property
+    def unit(self) -> str: ...
 
     def __call__(self, population: Population, /) -> Floats: ...
 

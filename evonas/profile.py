@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from evonas.budget import Bound, BoundedCost, Budget, Cost
 from evonas.errors import UsageError, unknown
@@ -77,25 +78,34 @@ def check_reachable(space: SearchSpace, budget: Budget, found: Profile, *, seed:
 
 
 def parse_bounds(texts: Iterable[str], space: SearchSpace, costs: Mapping[str, Cost], *, seed: int = 0) -> tuple[Bound, ...]:
-    """`Bound.parse`, which also understands `NAME=30%`: at most what the cheapest 30 % of random networks of the space cost.
+    """`Bound.parse`, which also understands shares: `NAME=30%` is at most what the cheapest 30 % of random networks of the space cost,
+    `NAME=80%..` at least what 80 % of them stay below.
 
     A share asks for the same thing on a fast and on a slow machine, where milliseconds do not.
     """
     units = {name: cost.unit for name, cost in costs.items()}
     bounds = []
     for text in texts:
-        name, _, share = (part.strip() for part in text.partition("="))
-        if not share.endswith("%"):
+        name, _, limits = (part.strip() for part in text.partition("="))
+        if "%" not in limits:
             bounds.append(Bound.parse(text, units))
             continue
         if name not in costs:
             raise unknown("cost", name, costs)
-        percent = parse_quantity(share, "%")
-        if not 0 < percent <= 100:
-            raise UsageError(f"Malformed budget {text!r}; expected a share between 0 % and 100 %.")
         values = np.asarray(costs[name](space.sample(10_000, np.random.default_rng([seed, 0]))))
-        bounds.append(Bound(name, upper=float(np.quantile(values, percent / 100)), unit=units[name]))
+        low, dots, high = limits.partition("..")
+        bounds.append(Bound.parse(f"{name}={_quantile(low, values, text)}{dots}{_quantile(high, values, text)}", units))
     return tuple(bounds)
+
+
+def _quantile(limit: str, values: npt.NDArray[np.float64], text: str) -> str:
+    """A limit that is a share as the number that it stands for; any other as it is."""
+    if not limit.strip().endswith("%"):
+        return limit
+    percent = parse_quantity(limit, "%")
+    if not 0 < percent <= 100:
+        raise UsageError(f"Malformed budget {text!r}; expected a share between 0 % and 100 %.")
+    return repr(float(np.quantile(values, percent / 100)))
 
 
 def _range(space: SearchSpace, budget: Budget, name: str, population: Population) -> CostRange:

@@ -2,24 +2,53 @@
 
 from predictors.boosted import BoostedTrees
 from predictors.costs import AdditiveCost, count_macs, count_params, macs, params, tabulate
-from predictors.encoding import one_hot
+from predictors.degree_accuracy import DegreeAccuracy
+from predictors.devices import KnownDevices, MeasuredDevice, read_device, read_devices, write_device
+from predictors.encoding import measures, one_hot
 from predictors.ensemble import Ensemble
+from predictors.flash import PredictedAccuracy, flash_search
 from predictors.gaussian_process import GaussianProcess
+from predictors.hardware import HardwareCost, NonNegativeLinear, fit_hardware, read_hardware
 from predictors.latency import LatencyTable, corrected, measure_blocks, read_table
+from predictors.nn_degree import inverted_residual_degree, inverted_residual_mass, nn_degree, nn_mass
+from predictors.transfer import DeviceLatency, DeviceTransfer, learned, worth_measuring
+from predictors.two_level import two_level
 
 __all__ = [
     "AdditiveCost",
     "BoostedTrees",
+    "DegreeAccuracy",
+    "DeviceLatency",
+    "DeviceTransfer",
     "Ensemble",
     "GaussianProcess",
+    "HardwareCost",
+    "KnownDevices",
     "LatencyTable",
+    "MeasuredDevice",
+    "NonNegativeLinear",
+    "PredictedAccuracy",
     "corrected",
     "count_macs",
     "count_params",
+    "fit_hardware",
+    "flash_search",
+    "inverted_residual_degree",
+    "inverted_residual_mass",
+    "learned",
     "macs",
     "measure_blocks",
+    "measures",
+    "nn_degree",
+    "nn_mass",
     "one_hot",
     "params",
+    "read_device",
+    "read_devices",
+    "read_hardware",
     "read_table",
     "tabulate",
+    "two_level",
+    "worth_measuring",
+    "write_device",
 ]

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import least_squares
 from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, check_non_negative, validate_data
 
 Floats = npt.NDArray[np.float64]
 
@@ -60,8 +60,9 @@ class DegreeAccuracy(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             ValueError: a target is not positive, or a feature negative.
         """
         X, y = validate_data(self, X, y, y_numeric=True, dtype=np.float64)
-        if not (y > 0).all() or not (X >= 0).all():
-            raise ValueError("NN-Degree and accuracies must be positive")
+        check_non_negative(X, "DegreeAccuracy")
+        if not (y > 0).all():
+            raise ValueError("accuracies must be positive")
         self.scale_ = float(y.max())
         raw = _terms(X)
         self.centre_, self.width_ = raw.mean(axis=0), np.maximum(raw.std(axis=0), SMALLEST)

@@ -125,7 +125,7 @@ class KnownDevices(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
         Attributes:
             models_: a fitted regressor of log milliseconds for each device.
-            errors_: its mean relative error on held-out networks, shape (devices,).
+            errors_: for each device, the relative errors on a fifth of its networks, foretold from the others.
 
         Raises:
             UsageError: no device, or one with too few networks.
@@ -141,7 +141,7 @@ class KnownDevices(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                     f"learn from. Measure more, or leave its file out."
                 )
         smoothed = [_smoothed(self.space, device) for device in self.devices]
-        self.models_, self.errors_ = [model for model, _ in smoothed], np.array([error for _, error in smoothed])
+        self.models_, self.errors_ = [model for model, _ in smoothed], [errors for _, errors in smoothed]
         logs = [np.log(device.milliseconds) for device in self.devices]
         self.mean_, self.scale_ = np.array([log.mean() for log in logs]), np.array([log.std() or 1.0 for log in logs])
         return self
@@ -152,8 +152,8 @@ class KnownDevices(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return (np.stack([model.predict(population) for model in self.models_], axis=1) - self.mean_) / self.scale_
 
 
-def _smoothed(space: SearchSpace, device: MeasuredDevice) -> tuple[Any, float]:
-    """The regressor of log milliseconds that foretells every fifth network better from the others, refitted on all; and its error there."""
+def _smoothed(space: SearchSpace, device: MeasuredDevice) -> tuple[Any, Floats]:
+    """The regressor of log milliseconds that foretells a fifth of the networks better, refitted on all; and its errors there."""
     logs = np.log(device.milliseconds)
     held = np.random.default_rng(0).permutation(len(logs)) % HELD_OUT == 0
     makers: list[Callable[[], Any]] = [
@@ -163,8 +163,8 @@ def _smoothed(space: SearchSpace, device: MeasuredDevice) -> tuple[Any, float]:
     errors = []
     for make in makers:
         predicted = make().fit(device.population[~held], logs[~held]).predict(device.population[held])
-        errors.append(float(np.abs(np.expm1(predicted - logs[held])).mean()))
-    best = int(np.argmin(errors))
+        errors.append(np.abs(np.expm1(predicted - logs[held])))
+    best = int(np.argmin([error.mean() for error in errors]))
     return makers[best]().fit(device.population, logs), errors[best]
 
 

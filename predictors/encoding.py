@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.preprocessing import OneHotEncoder
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
 from evonas.space import Population, SearchSpace
 
@@ -22,6 +23,20 @@ def one_hot(sizes: Sequence[int] | np.ndarray) -> OneHotEncoder:
         sizes: number of options of every choice.
     """
     return OneHotEncoder(categories=[np.arange(int(size)) for size in sizes], sparse_output=False, dtype=np.float32)
+
+
+def measures(*functions: Callable[[Population], npt.ArrayLike]) -> FunctionTransformer:
+    """A transformer for pipelines: a population to one column for each function, such as costs, NN-Degree or NN-Mass.
+
+    Args:
+        functions: population to numbers of shape (n,).
+    """
+    return FunctionTransformer(partial(_measured, functions))
+
+
+def _measured(functions: Sequence[Callable[[Population], npt.ArrayLike]], population: Population) -> Floats:
+    rows = np.asarray(population).astype(np.int64)
+    return np.stack([np.asarray(function(rows), dtype=np.float64) for function in functions], axis=1)
 
 
 def option_columns(space: SearchSpace, population: Population) -> list[Floats]:

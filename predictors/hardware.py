@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import nnls
 from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, check_non_negative, validate_data
 
 from evonas.errors import UsageError, unknown
 from evonas.files import read_json
@@ -62,8 +62,9 @@ class NonNegativeLinear(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             ValueError: a cost is not positive, or a total negative.
         """
         X, y = validate_data(self, X, y, y_numeric=True, dtype=np.float64)
-        if not (y > 0).all() or not (X >= 0).all():
-            raise ValueError("costs must be positive, and totals not negative")
+        check_non_negative(X, "NonNegativeLinear")
+        if not (y > 0).all():
+            raise ValueError("costs must be positive")
         design = np.column_stack([X, np.ones(len(X))])
         scale = np.maximum(design.max(axis=0), np.finfo(float).tiny)
         solved, _ = nnls(design / scale / y[:, None], np.ones(len(y)))

@@ -1,8 +1,8 @@
-"""The two neural predictors of PNAS: they read a cell of any number of blocks, also more than they were fitted on.
+"""The two neural predictors of PNAS: for cells of any number of blocks, also more than they were fitted on, and for any other space.
 
 Liu et al., "Progressive Neural Architecture Search", 2017, arXiv 1712.00559. `CellLSTM` reads four tokens a block with an LSTM;
 `CellMLP` averages the embedded blocks and asks a perceptron. Both minimise the absolute error; put five into an `Ensemble`, as
-the paper does.
+the paper does. `OptionLSTM` and `OptionMLP` are the same two over a space of choices, one token a choice.
 
 Departures: the output is linear over standardised targets instead of a sigmoid, so that any fitness will do and the paper's initial bias
 for accuracies near .86 is not needed; every fit is from scratch at one learning rate. An LSTM state is computed once for each
@@ -28,11 +28,11 @@ Floats = npt.NDArray[np.float64]
 CHUNK = 1 << 14
 
 
-class _CellRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
-    """Fits a network by full-batch Adam on the absolute error; a subclass says which network and how it predicts.
+class _TokenRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    """Fits a network by full-batch Adam on the absolute error; a subclass says which network, and what it reads.
 
     Args:
-        space: of `evonas.cells.cell_space`.
+        space: of the architectures; for a `Cell...` predictor one of `evonas.cells.cell_space`.
         embedding: width of the token embeddings.
         hidden: width of the hidden layers.
         lr: of Adam.
@@ -50,58 +50,95 @@ class _CellRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.steps = steps
         self.random_state = random_state
 
-    def _network(self, inputs: int, operations: int) -> nn.Module:
+    def _network(self) -> nn.Module:
         raise NotImplementedError
 
-    def fit(self, X: Any, y: Any) -> _CellRegressor:
+    def _inputs(self, population: Population) -> tuple[Tensor, ...]:
+        """What the network reads: tensors with a row for each architecture."""
+        raise NotImplementedError
+
+    def fit(self, X: Any, y: Any) -> _TokenRegressor:
         """Fit from scratch.
 
         Args:
-            X: cells, shape (n, choices).
+            X: architectures, shape (n, choices).
             y: targets, shape (n,).
         """
-        cells, y = np.asarray(X, dtype=np.int64), np.asarray(y, dtype=np.float64)
+        inputs, y = self._inputs(np.asarray(X, dtype=np.int64)), np.asarray(y, dtype=np.float64)
         self.network_: Any
         self.mean_, self.scale_ = float(y.mean()), float(y.std()) or 1.0
         targets = torch.tensor((y - self.mean_) / self.scale_, dtype=torch.float32)
-        blocks, sizes = torch.from_numpy(cell_blocks(cells)), torch.from_numpy(cell_sizes(cells))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.random_state)
-            last = self.space.choices[-4:]
-            self.network_ = self._network(len(last[0].options), len(last[2].options))
+            self.network_ = self._network()
             optimiser = torch.optim.Adam(self.network_.parameters(), self.lr)
             for _ in range(self.steps):
                 optimiser.zero_grad()
-                (self.network_(blocks, sizes) - targets).abs().mean().backward()
+                (self.network_(*inputs) - targets).abs().mean().backward()
                 nn.utils.clip_grad_norm_(self.network_.parameters(), 5.0)
                 optimiser.step()
         return self
 
     def predict(self, X: Any) -> Floats:
-        """Predictions for cells of any size, shape (n,)."""
+        """Predictions, shape (n,)."""
         check_is_fitted(self)
         with torch.inference_mode():
             predictions = self._predict(np.asarray(X, dtype=np.int64))
         return np.asarray(self.mean_ + self.scale_ * predictions)
 
-    def _predict(self, cells: Population) -> Floats:
-        blocks, sizes = torch.from_numpy(cell_blocks(cells)), torch.from_numpy(cell_sizes(cells))
-        parts = [self.network_(blocks[i : i + CHUNK], sizes[i : i + CHUNK]) for i in range(0, len(cells), CHUNK)]
+    def _predict(self, population: Population) -> Floats:
+        inputs = self._inputs(population)
+        parts = [self.network_(*(part[i : i + CHUNK] for part in inputs)) for i in range(0, len(population), CHUNK)]
         return np.asarray(torch.cat(parts).numpy(), dtype=np.float64)
+
+
+class _CellRegressor(_TokenRegressor):
+    def _inputs(self, population: Population) -> tuple[Tensor, ...]:
+        return torch.from_numpy(cell_blocks(population)), torch.from_numpy(cell_sizes(population))
+
+    def _sizes(self) -> tuple[int, int]:
+        """Inputs and operations that the last block may take."""
+        last = self.space.choices[-4:]
+        return len(last[0].options), len(last[2].options)
+
+
+class _OptionRegressor(_TokenRegressor):
+    def _inputs(self, population: Population) -> tuple[Tensor, ...]:
+        offsets = np.concatenate([[0], np.cumsum(self.space.sizes)[:-1]])
+        return (torch.from_numpy(self.space.canonical(population) + offsets),)
+
+
+class OptionMLP(_OptionRegressor):
+    """The embedded options side by side, then two hidden layers."""
+
+    def _network(self) -> nn.Module:
+        return nn.Sequential(
+            nn.Embedding(int(self.space.sizes.sum()), self.embedding),
+            nn.Flatten(),
+            *_perceptron(len(self.space) * self.embedding, self.hidden),
+            nn.Flatten(0),
+        )
+
+
+class OptionLSTM(_OptionRegressor):
+    """An LSTM over the options in the order of their choices; its last state gives the prediction."""
+
+    def _network(self) -> nn.Module:
+        return _OptionSequence(int(self.space.sizes.sum()), self.embedding, self.hidden)
 
 
 class CellMLP(_CellRegressor):
     """The embedded blocks of a cell averaged, then two hidden layers."""
 
-    def _network(self, inputs: int, operations: int) -> nn.Module:
-        return _Averaged(inputs, operations, self.embedding, self.hidden)
+    def _network(self) -> nn.Module:
+        return _Averaged(*self._sizes(), self.embedding, self.hidden)
 
 
 class CellLSTM(_CellRegressor):
     """An LSTM over the tokens input1, input2, op1, op2 of every block; its last state gives the prediction."""
 
-    def _network(self, inputs: int, operations: int) -> nn.Module:
-        return _Recurrent(inputs, operations, self.embedding, self.hidden)
+    def _network(self) -> nn.Module:
+        return _Recurrent(*self._sizes(), self.embedding, self.hidden)
 
     def _predict(self, cells: Population) -> Floats:
         """One walk over the tokens of all cells, with one state for every distinct beginning."""
@@ -137,11 +174,29 @@ class _Embedded(nn.Module):
         return torch.cat([self.inputs(blocks[..., :2]), self.operations(blocks[..., 2:])], dim=-2)
 
 
+def _perceptron(inputs: int, hidden: int) -> list[nn.Module]:
+    return [nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 1)]
+
+
+class _OptionSequence(nn.Module):
+    def __init__(self, tokens: int, width: int, hidden: int) -> None:
+        super().__init__()
+        self.embedded = nn.Embedding(tokens, width)
+        nn.init.uniform_(self.embedded.weight, -0.1, 0.1)
+        self.lstm = nn.LSTM(width, hidden, batch_first=True)
+        self.head = nn.Linear(hidden, 1)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        states, _ = self.lstm(self.embedded(tokens))
+        predicted: Tensor = self.head(states[:, -1]).squeeze(1)
+        return predicted
+
+
 class _Averaged(nn.Module):
     def __init__(self, inputs: int, operations: int, width: int, hidden: int) -> None:
         super().__init__()
         self.embedded = _Embedded(inputs, operations, width)
-        self.head = nn.Sequential(nn.Linear(4 * width, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 1))
+        self.head = nn.Sequential(*_perceptron(4 * width, hidden))
 
     def forward(self, blocks: Tensor, sizes: Tensor) -> Tensor:
         there = (torch.arange(blocks.shape[1]) < sizes[:, None]).float()

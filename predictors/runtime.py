@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
+import shlex
+import subprocess
 import time
 import warnings
 from collections.abc import Callable
@@ -90,6 +93,35 @@ def time_onnx(path: Path, input_shape: tuple[int, ...], *, runs: int = 50) -> fl
         ready.run(None, images)
         times[i] = time.perf_counter() - start
     return float(np.median(times) * 1e3)
+
+
+def command_backend(command: str, *, timeout_s: float = 600.0) -> Backend:
+    """A backend that runs a command of the user's: `{file}` stands for the ONNX file, `{shape}` for `3x224x224`.
+
+    The command prints milliseconds as the last word of its output: a script that copies the file to a phone and times it there, say.
+    It is run without a shell.
+
+    Raises:
+        UsageError: the command does not name `{file}`; when run: it cannot be run, fails, or prints no positive number.
+    """
+    if "{file}" not in command:
+        raise UsageError(f"The command {command!r} does not say where the network goes; expected {{file}} in it.")
+
+    def run_command(path: Path, input_shape: tuple[int, ...]) -> float:
+        words = [word.replace("{file}", str(path)).replace("{shape}", "x".join(map(str, input_shape))) for word in shlex.split(command)]
+        try:
+            done = subprocess.run(words, capture_output=True, text=True, timeout=timeout_s, check=True)
+            milliseconds = float(done.stdout.split()[-1])
+        except subprocess.CalledProcessError as error:
+            said = (error.stderr.strip().splitlines() or ["no message"])[-1]
+            raise UsageError(f"{words[0]} ended with status {error.returncode}: {said[:160]}. Try it by hand.") from None
+        except (OSError, subprocess.TimeoutExpired, IndexError, ValueError) as error:
+            raise UsageError(f"{words[0]} gave no latency: {error}. Expected milliseconds as the last word that it prints.") from None
+        if not (math.isfinite(milliseconds) and milliseconds > 0):
+            raise UsageError(f"{words[0]} printed {milliseconds}; expected a positive number of milliseconds.")
+        return milliseconds
+
+    return run_command
 
 
 def measure(module: nn.Module, input_shape: tuple[int, ...], folder: Path, backend: Backend = time_onnx) -> float:

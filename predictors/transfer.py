@@ -23,12 +23,15 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from evonas.errors import UsageError
 from evonas.space import Population, SearchSpace
-from predictors.devices import KnownDevices, MeasuredDevice
+from predictors.devices import FEWEST_NETWORKS, KnownDevices, MeasuredDevice
+from predictors.latency import Residual
 
 Floats = npt.NDArray[np.float64]
 
 SCALE_PRIOR = 0.002
+FEWEST_TO_LEARN = 3
 
 
 class DeviceTransfer(RegressorMixin, BaseEstimator):  # type: ignore[misc]
@@ -114,10 +117,12 @@ class DeviceLatency:
     Attributes:
         device: its name.
         model: a fitted regressor of milliseconds over populations.
+        residual: how well every measured network is foretold by a fit to the others.
     """
 
     device: str
     model: Any
+    residual: Residual
     unit: str = "ms"
 
     def __call__(self, population: Population) -> Floats:
@@ -125,14 +130,27 @@ class DeviceLatency:
         return np.asarray(self.model.predict(population), dtype=np.float64)
 
 
-def transferred(space: SearchSpace, device: MeasuredDevice, known: Sequence[MeasuredDevice]) -> DeviceLatency:
-    """The latency of a device with a few measurements, learned from known ones.
+def learned(space: SearchSpace, device: MeasuredDevice, known: Sequence[MeasuredDevice]) -> DeviceLatency:
+    """The latency of a device with a few measurements and the help of known ones; from 20 measurements on, also without.
 
     Raises:
-        UsageError: no known device, or one with too few networks.
+        UsageError: fewer than three measurements, too few to do without known devices, or a known device with too few.
     """
-    model = make_pipeline(KnownDevices(space, known), DeviceTransfer())
-    return DeviceLatency(device.name, model.fit(device.population, device.milliseconds))
+    if len(device.population) < FEWEST_TO_LEARN:
+        raise UsageError(
+            f"The device {device.name!r} has {len(device.population)} networks; expected {FEWEST_TO_LEARN} or more, best ten. Measure more."
+        )
+    if not known and len(device.population) < FEWEST_NETWORKS:
+        raise UsageError(
+            f"The device {device.name!r} has {len(device.population)} networks, and there is no other device file beside it to learn from; "
+            f"expected {FEWEST_NETWORKS} networks, or files of devices that were measured before in the same folder."
+        )
+    features = KnownDevices(space, known or [device]).fit()
+    X, y = features.transform(device.population), device.milliseconds
+    apart = [DeviceTransfer().fit(np.delete(X, i, axis=0), np.delete(y, i)).predict(X[i : i + 1])[0] for i in range(len(y))]
+    errors = np.abs(np.array(apart) / y - 1) if known else features.errors_[0]
+    residual = Residual(len(y), float(errors.mean()), float(errors.max()))
+    return DeviceLatency(device.name, make_pipeline(features, DeviceTransfer()).fit(device.population, y), residual)
 
 
 def worth_measuring(features: Floats, n: int) -> npt.NDArray[np.int64]:

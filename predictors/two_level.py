@@ -71,28 +71,35 @@ def two_level(
         coarse: steps from end to end of a choice on the first level.
         anchors: minima of the first level that the second looks around.
         steps: of the polish, in options.
-        most_calls: architectures that may be asked about.
+        most_calls: architectures that may be asked about; a space of no more is listed.
 
     Raises:
         UsageError: no architecture was found that keeps every bound; says how far the nearest is off.
     """
     memory = _Memory(space, budget, objective, most_calls)
-    last = space.sizes - 1
-    step = np.maximum(last // coarse, 1)
-    with _collection_paused():
-        minima = _minima(memory, np.zeros_like(last), last, step)
-        for anchor in minima[np.argsort(memory.merit(minima), kind="stable")][:anchors]:
-            _minima(memory, np.maximum(anchor - step, 0), np.minimum(anchor + step, last), np.ones_like(step))
-    for start in _starts(memory):
-        if memory.left < _calls_of_a_round(space, steps):
-            break
-        _polish(memory, start, steps)
+    if space.count() <= most_calls:
+        memory(space.enumerate())
+    else:
+        _explore(memory, coarse, anchors, steps)
     best, value, violations = memory.best()
     if (violations > 0).any():
         raise UsageError(
             f"No network found that keeps {budget}; the nearest of {memory.calls:,} {budget.verdicts(violations[None])[0]}. Loosen a bound."
         )
     return Optimum(space.keys(best[None])[0], float(value), memory.calls)
+
+
+def _explore(memory: _Memory, coarse: int, anchors: int, steps: tuple[int, ...]) -> None:
+    last = memory.last
+    step = np.maximum(last // coarse, 1)
+    with _collection_paused():
+        minima = _minima(memory, np.zeros_like(last), last, step)
+        for anchor in minima[np.argsort(memory.merit(minima), kind="stable")][:anchors]:
+            _minima(memory, np.maximum(anchor - step, 0), np.minimum(anchor + step, last), np.ones_like(step))
+    for start in _starts(memory):
+        if memory.left < _calls_of_a_round(memory.space, steps):
+            break
+        _polish(memory, start, steps)
 
 
 @contextmanager
@@ -116,7 +123,7 @@ class _Memory:
         self._weights = np.concatenate([np.cumprod(space.sizes[:0:-1])[::-1], [1]])
         self._at: dict[int, int] = {}
         self._values = np.empty(most)
-        self._violations = np.empty((most, budget.violations(np.zeros((0, len(space)), dtype=np.int64)).shape[1]))
+        self._violations = np.empty((most, budget.violations_of(dict.fromkeys(budget.costs, ()), 0).shape[1]))
         self._rows = np.empty((most, len(space)), dtype=np.int64)
 
     @property

@@ -10,6 +10,7 @@ import optuna
 import typer
 
 from evonas.errors import UsageError, unknown
+from recipes.measure import measure_device
 from recipes.registry import RECIPES
 
 Run = Annotated[str, typer.Argument(help="A run folder.")]
@@ -35,15 +36,19 @@ def list_all() -> None:
 
     from evonas.explorers import EXPLORERS
     from recipes.progress import console
+    from recipes.screens import SCREENS
     from supernet.loading import DATA_SETS
     from supernet.spaces import SPACES
 
-    for title, entries in (("recipes", RECIPES), ("search spaces", SPACES), ("explorers", EXPLORERS)):
+    for title, entries in (("recipes", RECIPES), ("search spaces", SPACES), ("explorers", EXPLORERS), ("predictors", SCREENS)):
         table = Table("name", "what it is", "paper", title=title, title_justify="left", title_style="bold")
         for item in entries.values():  # type: ignore[attr-defined]
             table.add_row(item.name, item.summary, item.paper)
         console.print(table)
     console.print(f"data: {', '.join(DATA_SETS)}, a folder of images, or an .npz file")
+
+
+app.command("measure")(measure_device)
 
 
 @app.command()

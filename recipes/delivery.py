@@ -22,7 +22,7 @@ from evonas.units import format_quantity
 from predictors import runtime
 from predictors.latency import LatencyTable
 from supernet.data import ImageData
-from supernet.spaces import mbconv
+from supernet.spaces import mbconv, skip_cells
 
 MOST_TRIED = 50
 LARGEST_DIFFERENCE = 1e-4
@@ -57,15 +57,18 @@ def first_within(budget: Budget, found: SearchResult, measure: Callable[[Archite
     )
 
 
-def deliver(network: nn.Module, data: ImageData, architecture: dict[str, str], space: dict[str, Any], folder: Path) -> float:
+def deliver(
+    network: nn.Module, data: ImageData, architecture: dict[str, str], space: dict[str, Any], folder: Path, *, family: str = "mbconv"
+) -> float:
     """Write `model.pt` and `model.onnx`; returns the largest difference between the two on 16 test images.
 
     Args:
         network: trained, on any device.
         data: gives image shape, classes and normalisation.
         architecture: of the network, by names.
-        space: arguments of `mbconv` that the network was made with.
+        space: arguments that the space of the network was made with.
         folder: to write to.
+        family: which space: one of `FAMILIES`.
 
     Raises:
         UsageError: the ONNX file computes something else than PyTorch.
@@ -73,6 +76,7 @@ def deliver(network: nn.Module, data: ImageData, architecture: dict[str, str], s
     network = network.to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
     first = data.train.head(1)
     content = {
+        "family": family,
         "architecture": architecture,
         "space": space,
         "image_shape": list(data.image_shape),
@@ -103,14 +107,12 @@ def write_result(
     seed: int,
 ) -> str:
     """Write `result.json`; returns the result in one line. Costs are those of the finished network, named with their units."""
-    units = {name: cost.unit for name, cost in budget.costs.items()}
-    named = {f"{name}_{units[name]}" if units[name] else name: value for name, value in winner["costs"].items()}
     best = float(control.history.scores[control.history.scored[0]]) if len(control.history.scored) else None
     result = {
         "architecture": winner["architecture"],
         "budget": [str(bound) for bound in budget.bounds],
         "bounds": {b.cost: {"lower": _finite(b.lower), "upper": _finite(b.upper), "unit": b.unit} for b in budget.bounds},
-        "costs": named,
+        "costs": named_costs(winner["costs"], budget),
         "accuracy": {"inherited": winner["inherited"], "test": test_accuracy},
         "baseline": {"explorer": "random", "evaluations": control.evaluations, "inherited": best},
         "tried": winner["tried"],
@@ -120,8 +122,14 @@ def write_result(
         "versions": versions(),
     }
     write_json(folder / "result.json", result)
-    spent = ", ".join(f"{name} {format_quantity(value, units[name])}" for name, value in winner["costs"].items())
+    spent = ", ".join(f"{name} {format_quantity(value, budget.costs[name].unit)}" for name, value in winner["costs"].items())
     return f"test accuracy {100 * test_accuracy:.2f} %, {spent} (budget: {budget})"
+
+
+def named_costs(costs: dict[str, float], budget: Budget) -> dict[str, float]:
+    """Costs by names that say their units: latency_ms."""
+    units = {name: budget.costs[name].unit for name in costs}
+    return {f"{name}_{units[name]}" if units[name] else name: value for name, value in costs.items()}
 
 
 def _finite(value: float) -> float | None:
@@ -136,8 +144,9 @@ def load_model(path: str | Path) -> nn.Module:
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-        supernet = mbconv(tuple(content["image_shape"]), len(content["classes"]), **content["space"])
-        network = supernet.subnet(supernet.space.from_names(content["architecture"]))
+        network = FAMILIES[content.get("family", "mbconv")](
+            tuple(content["image_shape"]), len(content["classes"]), content["space"], content["architecture"]
+        )
         network.load_state_dict(content["weights"])
     except FileNotFoundError:
         raise UsageError(f"There is no file {path}; expected the model.pt of a finished run.") from None
@@ -146,6 +155,19 @@ def load_model(path: str | Path) -> nn.Module:
     except Exception as error:
         raise UsageError(f"Cannot read {path}: {str(error).splitlines()[0][:120]}. Expected the model.pt of a finished run.") from None
     return network.eval()
+
+
+def _mbconv(image_shape: tuple[int, int, int], classes: int, space: dict[str, Any], architecture: dict[str, str]) -> nn.Module:
+    supernet = mbconv(image_shape, classes, **space)
+    return supernet.subnet(supernet.space.from_names(architecture))
+
+
+def _skip(image_shape: tuple[int, int, int], classes: int, space: dict[str, Any], architecture: dict[str, str]) -> nn.Module:
+    family = skip_cells(image_shape, classes, **space)
+    return family.network(family.space.from_names(architecture))
+
+
+FAMILIES: dict[str, Callable[[tuple[int, int, int], int, dict[str, Any], dict[str, str]], nn.Module]] = {"mbconv": _mbconv, "skip": _skip}
 
 
 def versions() -> dict[str, str]:

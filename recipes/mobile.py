@@ -1,6 +1,6 @@
 """From images to a deployable network under a budget: the main job, and the pattern of every other recipe.
 
-One supernet holds all candidates (SPOS: Guo et al., 2019, arXiv 1904.00420). Evolution proposes, boosted trees screen, the
+One supernet holds all candidates (SPOS: Guo et al., 2019, arXiv 1904.00420). Evolution proposes, a predictor screens, the
 budget rejects, and inherited weights score the few that remain. The best network that keeps every bound when it is measured
 whole is trained on its own, tested once, and delivered as weights, an ONNX file and a report.
 """
@@ -11,16 +11,14 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from sklearn.pipeline import make_pipeline
-
 from evonas import EvolutionExplorer, ScreenedExplorer
-from predictors import BoostedTrees, one_hot
 from recipes import movements
 from recipes import options as o
 from recipes.delivery import deliver, write_result
 from recipes.progress import say
 from recipes.report import write_report
 from recipes.run_folder import RunFolder
+from recipes.screens import screen
 from supernet import InheritedFitness, UniformPaths, accuracy, load, mbconv, pick_device
 
 CALIBRATION_IMAGES = 512
@@ -41,6 +39,7 @@ def mobile(
     batch_size: o.BatchSize = 64,
     lr: o.LearningRate = 0.1,
     evaluations: o.Evaluations = 1000,
+    predictor: o.Predictor = "boosted-trees",
     latency_table: o.LatencyFile = None,
     storage: o.Storage = None,
     from_run: o.FromRun = None,
@@ -60,6 +59,7 @@ def mobile(
     images = load(data, image_size=image_size)
     space: dict[str, Any] = {"layout": layout, "widths": o.numbers(widths), "depths": o.numbers(depths), "squeeze_excite": squeeze_excite}
     supernet = mbconv(images.image_shape, len(images.classes), **space, seed=seed)
+    screening = screen(predictor, supernet)
     identity = {"data": data, "image_shape": list(images.image_shape), "classes": list(images.classes), **space}
     training = {"batch_size": batch_size, "lr": lr, "seed": seed, "device": where}
 
@@ -71,8 +71,8 @@ def mobile(
 
         calibration = images.train.head(CALIBRATION_IMAGES)
         fitness = InheritedFitness(supernet, images.search.head(len(images.search)), calibration, device=where)
-        predictor = make_pipeline(one_hot(supernet.space.sizes), BoostedTrees())
-        explorer = ScreenedExplorer(EvolutionExplorer(supernet.space, limits, seed=seed), predictor)
+        evolution = EvolutionExplorer(supernet.space, limits, seed=seed)
+        explorer = evolution if screening is None else ScreenedExplorer(evolution, screening)
         worker = f"{platform.node()}:{Path(out).resolve()}" if storage else "0"
         found, control = movements.search_beside_random(explorer, fitness, studies, evaluations, worker)
 
@@ -84,5 +84,5 @@ def mobile(
 
         difference = deliver(network, images, winner["architecture"], space, run.path)
         result = write_result(run.path, winner, limits, table, tested, control, difference, seed)
-        write_report(run.path, predictor)
+        write_report(run.path, screening)
         say(f"delivered to {out}: {result}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from evonas.search import Fitness
 from evonas.space import Architecture, SearchSpace
 from evonas.study import open_storage, repair_journal
 from predictors import costs, runtime
-from predictors.latency import LatencyTable, corrected, measure_blocks, read_table, spread
+from predictors.devices import read_device, read_devices
+from predictors.latency import LatencyTable, additive, corrected, measure_blocks, read_table, spread
+from predictors.transfer import learned
 from recipes.delivery import first_within
 from recipes.progress import bar, say, show_profile
 from recipes.run_folder import RunFolder, studies_of
@@ -169,7 +172,7 @@ def _latency(run: RunFolder, supernet: ChainSupernet, file: str | None, seed: in
     if (run / "latency.json").exists() and not run.fresh:
         return read_table(run / "latency.json", supernet.space)
     if file is not None:
-        return read_table(Path(file), supernet.space)
+        return _from_measurements(Path(file), supernet.space) if Path(file).suffix == ".csv" else read_table(Path(file), supernet.space)
     with tempfile.TemporaryDirectory() as folder, bar("measure latency") as update:
         table = measure_blocks(supernet.space, supernet.parts(), Path(folder), on_progress=lambda share: update(0.7 * share))
         networks = spread(supernet.space, table, NETWORKS_MEASURED_WHOLE, seed)
@@ -178,6 +181,16 @@ def _latency(run: RunFolder, supernet: ChainSupernet, file: str | None, seed: in
             measured.append(_milliseconds(supernet.subnet(row), supernet.image_shape))
             update(0.7 + 0.3 * (i + 1) / len(networks))
     return corrected(table, networks, measured)
+
+
+def _from_measurements(path: Path, space: SearchSpace) -> LatencyTable:
+    """A table for the device of a CSV file of measured networks, learned with the devices whose files lie beside it."""
+    device, known = read_device(path, space), read_devices(path.parent, space, but=path.stem)
+    cost = learned(space, device, known)
+    table, explained = additive(space, device.name, cost)
+    names = ", ".join(other.name for other in known) or "no other device"
+    say(f"latency of {device.name}: {len(device.population)} measured networks and {names}; a table explains {100 * explained:.1f} % of it")
+    return replace(table, residual=cost.residual)
 
 
 def _milliseconds(network: nn.Module, image_shape: tuple[int, int, int]) -> float:

@@ -37,9 +37,16 @@ RetrainEpochs = Annotated[
 BatchSize = Annotated[int, typer.Option(help="Images in a training step.", min=2)]
 LearningRate = Annotated[float, typer.Option(help="Peak learning rate.", min=0)]
 Evaluations = Annotated[int, typer.Option(help="Networks that the search scores, and random search beside it.", min=1)]
+Predictor = Annotated[
+    str, typer.Option(help="What screens the candidates that evolution proposes: boosted-trees, nn-degree, or none (see evonas list).")
+]
 LatencyFile = Annotated[
     str | None,
-    typer.Option("--latency-table", help="Latency table (JSON) of a device that is not here. Without one, this host is measured."),
+    typer.Option(
+        "--latency-table",
+        help="A device that is not here: its latency table (JSON), or about ten networks measured on it (CSV, see evonas measure; "
+        "other CSV files in the folder are devices to learn from). Without one, this host is measured.",
+    ),
 ]
 Storage = Annotated[
     str | None, typer.Option(help="Optuna storage URL for the trials; a journal file in the run folder unless told otherwise.")

@@ -97,6 +97,44 @@ def predicted_against_measured(path: Path, predicted: Floats, measured: Floats, 
     _save(figure, path)
 
 
+def accuracy_against_degree(
+    path: Path, degrees: Floats, accuracies: Floats, curve: tuple[Floats, Floats, Floats], winner: tuple[float, float]
+) -> None:
+    """Trained networks over NN-Degree, the fitted curve with two standard deviations, and the winner's prediction.
+
+    Args:
+        degrees, accuracies: of the trained networks; accuracies in [0, 1].
+        curve: (degrees, predictions, standard deviations).
+        winner: (degree, predicted accuracy).
+    """
+    figure, axes = plt.subplots(figsize=(6.4, 4))
+    at, mean, std = curve
+    axes.fill_between(at, 100 * (mean - 2 * std), 100 * (mean + 2 * std), color=SEARCH, alpha=0.12, linewidth=0)
+    axes.plot(at, 100 * mean, color=SEARCH, linewidth=1.8, label="fitted")
+    axes.scatter(degrees, 100 * accuracies, s=22, color=TEXT, linewidths=0, label="trained")
+    axes.scatter([winner[0]], [100 * winner[1]], marker="*", s=170, color=MARK, edgecolors="white", zorder=5, label="winner, predicted")
+    axes.set_xlabel("NN-Degree")
+    axes.set_ylabel("accuracy on the search images (%)")
+    axes.legend(loc="lower right", fontsize=9)
+    _save(figure, path)
+
+
+def latency_against_measured(path: Path, predicted: Floats, measured: Floats, winner: tuple[float, float] | None) -> None:
+    """The latency model against what was measured, in ms; the winner as (predicted, measured)."""
+    figure, axes = plt.subplots(figsize=(5, 4.4))
+    axes.scatter(predicted, measured, s=22, color=SEARCH, alpha=0.7, linewidths=0, label="measured for the model")
+    ends = [float(min(predicted.min(), measured.min())), float(max(predicted.max(), measured.max()))]
+    axes.plot(ends, ends, color=CONTROL, linewidth=1, linestyle=":")
+    if winner is not None:
+        axes.scatter(
+            [winner[0]], [winner[1]], marker="*", s=170, color=MARK, edgecolors="white", zorder=5, label="winner, measured afterwards"
+        )
+    axes.set_xlabel("latency predicted (ms)")
+    axes.set_ylabel("latency measured (ms)")
+    axes.legend(loc="upper left", fontsize=9)
+    _save(figure, path)
+
+
 def architecture(path: Path, names: Mapping[str, str]) -> None:
     """The network as a row of boxes, one a block: taller for a larger expansion, darker for a larger kernel, a line for a skip."""
     groups: dict[str, list[str]] = {}

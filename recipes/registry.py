@@ -8,10 +8,12 @@ from evonas import BayesianExplorer
 from evonas.explorers import register_explorer
 from evonas.registry import Entry
 from predictors import GaussianProcess
+from recipes.flash import flash
 from recipes.mobile import mobile
 
 RECIPES: dict[str, Entry[Callable[..., None]]] = {
     "mobile": Entry("mobile", "a network for a budget, from images to ONNX", "Guo et al. 2019, arXiv 1904.00420", mobile),
+    "flash": Entry("flash", "25 networks trained, the rest from formulas", "Li et al. 2021, arXiv 2108.00568", flash),
 }
 
 register_explorer(

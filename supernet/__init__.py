@@ -4,9 +4,9 @@ from supernet.chain import ChainSupernet
 from supernet.data import ImageData
 from supernet.fitness import InheritedFitness, recalibrate, score_one_by_one
 from supernet.loading import load
-from supernet.spaces import mbconv
+from supernet.spaces import mbconv, skip_cells
 from supernet.training.loop import pick_device, train
-from supernet.training.standalone import StandAlone, accuracy
+from supernet.training.standalone import StandAlone, TrainedFitness, accuracy
 from supernet.training.uniform import UniformPaths
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "ImageData",
     "InheritedFitness",
     "StandAlone",
+    "TrainedFitness",
     "UniformPaths",
     "accuracy",
     "load",
@@ -21,5 +22,6 @@ __all__ = [
     "pick_device",
     "recalibrate",
     "score_one_by_one",
+    "skip_cells",
     "train",
 ]

@@ -1,4 +1,4 @@
-"""Search spaces as supernets, one file each. `SPACES` lists them with their papers."""
+"""Search spaces as supernets, or as families of stand-alone networks, one file each. `SPACES` lists them with their papers."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from collections.abc import Callable
 from evonas.registry import Entry
 from supernet.chain import ChainSupernet
 from supernet.spaces.mbconv import PRESETS, Layout, Stage, mbconv, preset_for
+from supernet.spaces.skip import SkipFamily, skip_cells
 
-__all__ = ["PRESETS", "SPACES", "Layout", "Stage", "mbconv", "preset_for"]
+__all__ = ["PRESETS", "SPACES", "Layout", "SkipFamily", "Stage", "mbconv", "preset_for", "skip_cells"]
 
 
-SPACES: dict[str, Entry[Callable[..., ChainSupernet]]] = {
+SPACES: dict[str, Entry[Callable[..., ChainSupernet | SkipFamily]]] = {
     "mbconv": Entry("mbconv", "chain of inverted residuals: kernel, expansion, skip", "Cai et al. 2018, arXiv 1812.00332", mbconv),
+    "skip": Entry("skip", "cells with skip connections, trained on their own", "Li et al. 2021, arXiv 2108.00568", skip_cells),
 }

@@ -108,15 +108,32 @@ class SkipFamily:
         return height * width
 
 
+@dataclass(frozen=True)
+class Layout:
+    """Bounds of a skip space; see `skip_cells`."""
+
+    base_widths: tuple[int, ...]
+    multipliers: tuple[int, ...]
+    depths: tuple[int, ...]
+    skips: tuple[int, ...]
+
+
+PRESETS: dict[str, Layout] = {
+    "small": Layout((8, 16, 32), (1, 2), tuple(range(5, 14)), tuple(range(0, 41, 2))),
+    "paper": Layout((16, 32, 64), (1, 2, 3), tuple(range(5, 31)), tuple(range(109))),
+}
+
+
 def skip_cells(
     image_shape: tuple[int, int, int],
     classes: int,
     *,
     connection: str = "concatenation",
-    base_widths: Sequence[int] = (16, 32, 64),
-    multipliers: Sequence[int] = (1, 2, 3),
-    depths: Sequence[int] = tuple(range(5, 31)),
-    skips: Sequence[int] = tuple(range(109)),
+    layout: str = "paper",
+    base_widths: Sequence[int] | None = None,
+    multipliers: Sequence[int] | None = None,
+    depths: Sequence[int] | None = None,
+    skips: Sequence[int] | None = None,
 ) -> SkipFamily:
     """The skip space.
 
@@ -124,14 +141,20 @@ def skip_cells(
         image_shape: (channels, height, width).
         classes: number of logits.
         connection: "concatenation" (DenseNet) or "addition" (ResNet) of the channels that skip.
-        base_widths: channels of a layer of every cell at width 1.
-        multipliers: of all widths together.
-        depths: layers that a cell may have.
-        skips: channels that one layer may take, in steps of `base_widths[cell] / base_widths[0]`.
+        layout: a preset's name; "small" holds networks that a CPU can train.
+        base_widths: channels of a layer of every cell at width 1, in place of the layout's.
+        multipliers: of all widths together, in place of the layout's.
+        depths: layers that a cell may have, in place of the layout's.
+        skips: channels that one layer may take, in steps of `base_widths[cell] / base_widths[0]`, in place of the layout's.
 
     Raises:
-        UsageError: an unknown connection, numbers that do not ascend, or images too small for the strides.
+        UsageError: an unknown connection or layout, numbers that do not ascend, or images too small for the strides.
     """
+    if layout not in PRESETS:
+        raise unknown("layout", layout, PRESETS)
+    preset = PRESETS[layout]
+    base_widths, multipliers = base_widths or preset.base_widths, multipliers or preset.multipliers
+    depths, skips = depths or preset.depths, skips or preset.skips
     if connection not in CONNECTIONS:
         raise unknown("connection", connection, CONNECTIONS)
     for what, values, least in (("multipliers", multipliers, 1), ("depths", depths, 1), ("skips", skips, 0)):

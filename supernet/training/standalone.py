@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from supernet.data import Batch, Part
-from supernet.training.loop import autocast
+from supernet.data import Batch, ImageData, Part
+from supernet.training.loop import autocast, train
 
 
 class StandAlone:
@@ -34,6 +35,29 @@ class StandAlone:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Nothing is remembered."""
+
+
+class TrainedFitness:
+    """Accuracy of networks that are each trained from scratch: dear, and the truth.
+
+    Args:
+        network: architecture (choices,) to a fresh stand-alone network.
+        data: trains on *train*, scores on *search*.
+        device: to train on.
+        settings: of `supernet.training.loop.train`.
+    """
+
+    def __init__(self, network: Callable[[np.ndarray], nn.Module], data: ImageData, *, device: torch.device, **settings: Any) -> None:
+        self.network, self.data, self.device, self.settings = network, data, device, settings
+
+    def __call__(self, population: np.ndarray) -> np.ndarray:
+        """Accuracies in [0, 1], shape (n,)."""
+        return np.array([self._score(row) for row in population])
+
+    def _score(self, row: np.ndarray) -> float:
+        network = self.network(row)
+        train(network, StandAlone(), self.data.train, device=self.device, **self.settings)
+        return accuracy(network, self.data.search, self.device)
 
 
 def accuracy(network: nn.Module, part: Part, device: torch.device, batch_size: int = 500) -> float:

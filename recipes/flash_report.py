@@ -1,0 +1,50 @@
+"""The report of a finished `flash` run: what the formulas believed, and what training and measuring said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from evonas import SearchResult
+from evonas.files import read_json, written_whole
+from predictors import nn_degree
+from predictors.devices import read_device
+from predictors.hardware import read_hardware
+from recipes import pictures
+from supernet.spaces.skip import SkipFamily
+
+
+def write_flash_report(folder: Path, family: SkipFamily, model: Any, trained: SearchResult) -> Path:
+    """Write `report.html` and its pictures.
+
+    Args:
+        folder: of the run, with its `result.json`.
+        family: the space.
+        model: the fitted accuracy model over populations.
+        trained: the networks that it was fitted to.
+    """
+    result, config = read_json(folder / "result.json"), read_json(folder / "config.json")
+    winner = np.array([family.space.from_names(result["architecture"])])
+    history = trained.history
+    population, scores = history.population[history.scored], history.scores[history.scored]
+    degrees = nn_degree(*family.cells(population), family.connection)
+    own = float(nn_degree(*family.cells(winner), family.connection)[0])
+    at = np.linspace(min(degrees.min(), own), max(degrees.max(), own), 200)
+    curve = (at, *model[-1].predict(at[:, None], return_std=True))
+    pictures.accuracy_against_degree(folder / "fit.png", degrees, scores, curve, (own, result["accuracy"]["predicted"]))
+    images = [("fit.png", f"Accuracy against NN-Degree: {len(scores)} networks trained, and the curve through them")]
+    if (folder / "latency.csv").exists():
+        device = read_device(folder / "latency.csv", family.space)
+        predicted = read_hardware(folder / "hardware.json", family.totals)["latency"](device.population)
+        measured = result["latency"]["measured_ms"]
+        star = None if measured is None else (result["costs"]["latency_ms"], measured)
+        pictures.latency_against_measured(folder / "latency.png", predicted, device.milliseconds, star)
+        images.append(("latency.png", f"The latency model against {len(predicted)} measured networks"))
+    page = jinja2.Environment(loader=jinja2.PackageLoader("recipes"), autoescape=True).get_template("flash.html")
+    text = page.render(name=folder.name, result=result, config=config, images=images)
+    with written_whole(folder / "report.html") as temporary:
+        temporary.write_text(text)
+    return folder / "report.html"

@@ -1,0 +1,87 @@
+"""Measure a device: run a few networks of a space on it, and keep their milliseconds in a device file.
+
+About ten suffice where other devices were measured before: give their files and this one to a search with `--latency-table`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from evonas.errors import UsageError
+from evonas.space import Population
+from predictors.costs import macs
+from predictors.devices import KnownDevices, MeasuredDevice, read_device, read_devices, write_device
+from predictors.latency import spread
+from predictors.runtime import Backend, command_backend, measure, time_onnx
+from predictors.transfer import worth_measuring
+from recipes import options as o
+from recipes.progress import bar, say
+from supernet import ChainSupernet, load, mbconv
+
+CANDIDATES = 2000
+
+
+def measure_device(
+    out: Annotated[str, typer.Option(help="Device file (CSV) to write, named after the device: devices/board.csv.")],
+    data: o.Data = "digits",
+    command: Annotated[
+        str | None,
+        typer.Option(help="Command that times one network: {file} is its ONNX file; it prints milliseconds last. This host without one."),
+    ] = None,
+    networks: Annotated[int, typer.Option(help="Networks to measure.", min=3)] = 10,
+    layout: o.Layout = None,
+    widths: o.Widths = None,
+    depths: o.Depths = None,
+    squeeze_excite: o.SqueezeExcite = False,
+    image_size: o.ImageSize = None,
+    seed: o.Seed = 0,
+) -> None:
+    """Measure networks of the mbconv space on a device, into a CSV file that `--latency-table` takes.
+
+    Where other CSV files lie in the folder, the networks are those on which these devices disagree the most. Measured networks stay
+    in the file: the same command again goes on, and a larger --networks adds to them.
+
+    Example: evonas measure --data cifar10 --command "./time_on_board.sh {file}" --out devices/board.csv
+    """
+    path = Path(out)
+    if path.suffix != ".csv":
+        raise UsageError(f"The device file {out} has no name that ends in .csv; expected one, such as devices/board.csv.")
+    backend: Backend = time_onnx if command is None else command_backend(command)
+    images = load(data, image_size=image_size)
+    supernet = mbconv(
+        images.image_shape,
+        len(images.classes),
+        layout=layout,
+        widths=o.numbers(widths),
+        depths=o.numbers(depths),
+        squeeze_excite=squeeze_excite,
+        seed=seed,
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    done: dict[tuple[int, ...], float] = {}
+    if path.exists():
+        device = read_device(path, supernet.space)
+        done = dict(zip(map(tuple, device.population.tolist()), device.milliseconds.tolist(), strict=True))
+    wanted = [row for row in map(tuple, _chosen(supernet, path, networks, seed).tolist()) if row not in done]
+    wanted = [wanted[i] for i in np.linspace(0, len(wanted) - 1, min(max(networks - len(done), 0), len(wanted))).round().astype(int)]
+    with tempfile.TemporaryDirectory() as folder, bar(f"measure {path.stem}") as update:
+        for row in wanted:
+            done[row] = measure(supernet.subnet(row), images.image_shape, Path(folder), backend)
+            write_device(path, supernet.space, MeasuredDevice(path.stem, np.array(list(done)), np.array(list(done.values()))))
+            update(len(done) / networks, f"{done[row]:.3g} ms")
+    say(f"{path}: {len(done)} networks, {min(done.values()):.3g} to {max(done.values()):.3g} ms")
+
+
+def _chosen(supernet: ChainSupernet, path: Path, networks: int, seed: int) -> Population:
+    """Spread over the MACs of the space; or, where other devices are known, where these disagree."""
+    space = supernet.space
+    known = read_devices(path.parent, space, but=path.stem)
+    if not known:
+        return spread(space, macs(space, supernet.parts()), networks, seed)
+    candidates = np.unique(space.sample(CANDIDATES, np.random.default_rng([seed, 4])), axis=0)
+    return candidates[worth_measuring(KnownDevices(space, known).fit().transform(candidates), networks)]
