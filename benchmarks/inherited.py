@@ -11,33 +11,52 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
 from rows import Rows
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import make_pipeline, make_union
 
 from evonas import BayesianExplorer, Budget, EvolutionExplorer, Explorer, RandomExplorer, ScreenedExplorer, open_study, parse_bounds, search
 from evonas.files import read_json
-from predictors import BoostedTrees, GaussianProcess, macs, one_hot, params, read_table
+from predictors import BoostedTrees, GaussianProcess, macs, measures, one_hot, params, read_table
 from recipes import options
 from recipes.mobile import CALIBRATION_IMAGES
+from recipes.screens import SCREENS
 from supernet import InheritedFitness, load, mbconv
+from supernet.chain import ChainSupernet
 from supernet.training.loop import load_checkpoint
 
-EXPLORERS: dict[str, Any] = {
-    "random": lambda s, b, seed: RandomExplorer(s, b, seed=seed),
-    "evolution": lambda s, b, seed: EvolutionExplorer(s, b, seed=seed),
-    "screened": lambda s, b, seed: ScreenedExplorer(EvolutionExplorer(s, b, seed=seed), make_pipeline(one_hot(s.sizes), BoostedTrees())),
-    "bayesian10": lambda s, b, seed: BayesianExplorer(s, b, predictor=GaussianProcess(s), seed=seed, generation_size=10),
-    "bayesian50": lambda s, b, seed: BayesianExplorer(s, b, predictor=GaussianProcess(s), seed=seed, generation_size=50),
+Make = Callable[[ChainSupernet, Budget, int], Explorer]
+
+
+def screened(predictor: Callable[[ChainSupernet], Any]) -> Make:
+    """Evolution behind a predictor."""
+    return lambda net, b, seed: ScreenedExplorer(EvolutionExplorer(net.space, b, seed=seed), predictor(net))
+
+
+def trees_and_macs(net: ChainSupernet) -> Any:
+    """Boosted trees that see MACs beside the options."""
+    return make_pipeline(make_union(measures(macs(net.space, net.parts())), one_hot(net.space.sizes)), BoostedTrees())
+
+
+EXPLORERS: dict[str, Make] = {
+    "random": lambda net, b, seed: RandomExplorer(net.space, b, seed=seed),
+    "evolution": lambda net, b, seed: EvolutionExplorer(net.space, b, seed=seed),
+    "screened": screened(SCREENS["boosted-trees"].make),
+    "screened-nn-degree": screened(SCREENS["nn-degree"].make),
+    "screened-trees-macs": screened(trees_and_macs),
+    "bayesian10": lambda net, b, seed: BayesianExplorer(net.space, b, predictor=GaussianProcess(net.space), seed=seed, generation_size=10),
+    "bayesian50": lambda net, b, seed: BayesianExplorer(net.space, b, predictor=GaussianProcess(net.space), seed=seed, generation_size=50),
 }
 
 
-def opened(folder: Path) -> tuple[Budget, Any, Any]:
-    """The budget, the space and the fitness of a run."""
+def opened(folder: Path) -> tuple[Budget, ChainSupernet, InheritedFitness]:
+    """The budget, the supernet and the fitness of a run."""
     config = read_json(folder / "config.json")
     images = load(config["data"], image_size=config["image_size"])
     space_arguments = {
@@ -52,7 +71,7 @@ def opened(folder: Path) -> tuple[Budget, Any, Any]:
     space, parts = supernet.space, supernet.parts()
     costs = {"macs": macs(space, parts), "params": params(space, parts), "latency": read_table(folder / "latency.json", space)}
     fitness = InheritedFitness(supernet, images.search.head(len(images.search)), images.train.head(CALIBRATION_IMAGES))
-    return Budget(costs, parse_bounds(config["budget"], space, costs)), space, fitness
+    return Budget(costs, parse_bounds(config["budget"], space, costs)), supernet, fitness
 
 
 def main() -> None:
@@ -67,17 +86,17 @@ def main() -> None:
     rows, found = Rows(arguments.rows), []
     checkpoints = [n for n in (50, 100, 250, 500, 1000) if n <= arguments.evaluations]
     for folder in arguments.run:
-        budget, space, fitness = opened(folder)
+        budget, supernet, fitness = opened(folder)
 
-        def searched(explorer: Explorer, budget: Budget = budget, space: Any = space, fitness: Any = fitness) -> dict[str, Any]:
-            study = open_study(None, "inherited")
-            history = search(space, fitness, explorer, evaluations=arguments.evaluations, study=study, budget=budget).history
+        def searched(name: str, seed: int, budget: Budget = budget, net: Any = supernet, fitness: Any = fitness) -> dict[str, Any]:
+            study, explorer = open_study(None, "inherited"), EXPLORERS[name](net, budget, seed)
+            history = search(net.space, fitness, explorer, evaluations=arguments.evaluations, study=study, budget=budget).history
             return {"best_at": {str(n): float(np.nanmax(history.scores[:n])) for n in checkpoints}}
 
         for name in arguments.explorer:
             for seed in range(arguments.seeds):
                 key = f"{folder}/{name}/{seed}/{arguments.evaluations}"
-                row = rows.row(key, lambda name=name, seed=seed, at=(budget, space): searched(EXPLORERS[name](at[1], at[0], seed)))
+                row = rows.row(key, partial(searched, name, seed))
                 found.append({**row, "explorer": name})
     entries = []
     for name in arguments.explorer:

@@ -14,6 +14,7 @@ import numpy as np
 import optuna
 import pytest
 import torch
+from command import evonas
 
 from evonas import History
 from evonas.study import open_study, space_of
@@ -22,12 +23,6 @@ from recipes.delivery import load_model
 from supernet import load, mbconv
 
 SMALL = ["--data", "digits", "--epochs", "6", "--retrain-epochs", "6", "--evaluations", "120", "--depths", "1,2,1", "--device", "cpu"]
-
-
-def evonas(*arguments, cwd=None, timeout=300):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-    command = [sys.executable, "-m", "recipes.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=timeout, env=environment, check=False)
 
 
 @pytest.fixture(scope="module")
