@@ -30,6 +30,7 @@ from predictors import (
     DegreeAccuracy,
     Ensemble,
     GaussianProcess,
+    NormalScores,
     inverted_residual_degree,
     inverted_residual_mass,
     measures,
@@ -46,6 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of the tables")
     parser.add_argument("--draws", type=int, default=20)
+    parser.add_argument("--targets", choices=["ranks", "accuracies"], default="ranks", help="what predictors are fitted to")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmark_accuracy"))
     a = parser.parse_args()
     torch.set_num_threads(1)
@@ -56,8 +58,10 @@ def main() -> None:
             finite = np.where(np.isfinite(values), values, values[np.isfinite(values)].min() - 1)
             print(f"| {what} (nothing trained) | {kendalltau(finite, truth).statistic:.3f} |  |  |  |")
         for what, make in predictors(space, features).items():
-            measure = partial(compared, make, population, truth, a.draws)
-            found = [rows.row(f"{name} {what} {n}", partial(measure, n), quiet=True) for n in SIZES]
+            ranks = a.targets == "ranks" and not what.endswith("curve")
+            measure = partial(compared, partial(_on_ranks, make) if ranks else make, population, truth, a.draws)
+            key = f"{name} {'ranks' if ranks else 'accuracies'} {what}"
+            found = [rows.row(f"{key} {n}", partial(measure, n), quiet=True) for n in SIZES]
             print(f"| {what} | {' | '.join('{tau:.3f}'.format(**row) for row in found)} |", flush=True)
 
 
@@ -78,6 +82,10 @@ def predictors(space: SearchSpace, features: list[Callable[[Population], Any]]) 
         ),
         "Gaussian process of the space": lambda: GaussianProcess(space),
     }
+
+
+def _on_ranks(make: Callable[[], Any]) -> Any:
+    return NormalScores(make())
 
 
 def compared(make: Callable[[], Any], population: Population, truth: np.ndarray, draws: int, n: int) -> dict[str, float]:

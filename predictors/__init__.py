@@ -11,6 +11,7 @@ from predictors.gaussian_process import GaussianProcess
 from predictors.hardware import HardwareCost, NonNegativeLinear, fit_hardware, read_hardware
 from predictors.latency import LatencyTable, corrected, measure_blocks, read_table
 from predictors.nn_degree import inverted_residual_degree, inverted_residual_mass, nn_degree, nn_mass
+from predictors.normal_scores import NormalScores
 from predictors.transfer import DeviceLatency, DeviceTransfer, learned, worth_measuring
 from predictors.two_level import two_level
 
@@ -27,6 +28,7 @@ __all__ = [
     "LatencyTable",
     "MeasuredDevice",
     "NonNegativeLinear",
+    "NormalScores",
     "PredictedAccuracy",
     "corrected",
     "count_macs",

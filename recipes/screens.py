@@ -9,7 +9,17 @@ from sklearn.pipeline import make_pipeline
 
 from evonas.errors import unknown
 from evonas.registry import Entry
-from predictors import BoostedTrees, DegreeAccuracy, inverted_residual_degree, inverted_residual_mass, macs, measures, one_hot, tabulate
+from predictors import (
+    BoostedTrees,
+    DegreeAccuracy,
+    NormalScores,
+    inverted_residual_degree,
+    inverted_residual_mass,
+    macs,
+    measures,
+    one_hot,
+    tabulate,
+)
 from supernet.chain import ChainSupernet
 
 
@@ -23,7 +33,7 @@ def degree_features(supernet: ChainSupernet) -> Any:
 
 
 def _trees(supernet: ChainSupernet) -> Any:
-    return make_pipeline(one_hot(supernet.space.sizes), BoostedTrees())
+    return NormalScores(make_pipeline(one_hot(supernet.space.sizes), BoostedTrees()))
 
 
 def _degree(supernet: ChainSupernet) -> Any:
@@ -31,7 +41,7 @@ def _degree(supernet: ChainSupernet) -> Any:
 
 
 SCREENS: dict[str, Entry[Callable[[ChainSupernet], Any]]] = {
-    "boosted-trees": Entry("boosted-trees", "XGBoost over the options", "Chen & Guestrin 2016, arXiv 1603.02754", _trees),
+    "boosted-trees": Entry("boosted-trees", "XGBoost over the options, fitted to ranks", "Chen & Guestrin 2016, arXiv 1603.02754", _trees),
     "nn-degree": Entry("nn-degree", "a curve over NN-Degree, NN-Mass and MACs", "Li et al. 2021, arXiv 2108.00568", _degree),
     "none": Entry("none", "everything that is proposed is scored", "", lambda supernet: None),
 }

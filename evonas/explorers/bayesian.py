@@ -15,12 +15,12 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import norm, rankdata
 
 from evonas.budget import Budget
 from evonas.explorers.base import Explorer
 from evonas.explorers.screened import Predictor
 from evonas.explorers.variation import Variation, breed
+from evonas.ranks import normal_scores
 from evonas.sampling import Collector, draw_feasible
 from evonas.space import Population, SearchSpace
 from evonas.study import History
@@ -89,7 +89,7 @@ class BayesianExplorer(Explorer):
         history = history.before(start)
         if len(history.scored) < max(self.initial, 2):
             return draw_feasible(self.space, self.budget, size, rng, history.keys)
-        predictor = self._fitted(history, _normal_scores(history.scores[history.scored]))
+        predictor = self._fitted(history, normal_scores(history.scores[history.scored]))
         pool = self._list(history) if self.space.count() <= LISTED_WHOLE else self._breed(history, predictor, rng)
         if len(pool) == 0:
             return pool
@@ -161,8 +161,3 @@ class BayesianExplorer(Explorer):
             mean, std = predictor.predict(population, return_std=True)
             parents = population[np.argsort(-(mean + self.optimism * std), kind="stable")[:50]]
         return collector.population()
-
-
-def _normal_scores(scores: Floats) -> Floats:
-    """Ranks as quantiles of the standard normal distribution; equal scores share theirs."""
-    return np.asarray(norm.ppf((rankdata(scores) - 0.5) / len(scores)))
