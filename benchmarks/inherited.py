@@ -23,7 +23,7 @@ from sklearn.pipeline import make_pipeline, make_union
 
 from evonas import BayesianExplorer, Budget, EvolutionExplorer, Explorer, RandomExplorer, ScreenedExplorer, open_study, parse_bounds, search
 from evonas.files import read_json
-from predictors import BoostedTrees, GaussianProcess, macs, measures, one_hot, params, read_table
+from predictors import BoostedTrees, GaussianProcess, NormalScores, macs, measures, one_hot, params, read_table
 from recipes import options
 from recipes.mobile import CALIBRATION_IMAGES
 from recipes.screens import SCREENS
@@ -40,8 +40,13 @@ def screened(predictor: Callable[[ChainSupernet], Any]) -> Make:
 
 
 def trees_and_macs(net: ChainSupernet) -> Any:
-    """Boosted trees that see MACs beside the options."""
-    return make_pipeline(make_union(measures(macs(net.space, net.parts())), one_hot(net.space.sizes)), BoostedTrees())
+    """Boosted trees that see MACs beside the options, fitted to ranks."""
+    return NormalScores(make_pipeline(make_union(measures(macs(net.space, net.parts())), one_hot(net.space.sizes)), BoostedTrees()))
+
+
+def trees_of_accuracies(net: ChainSupernet) -> Any:
+    """Boosted trees fitted to the accuracies themselves."""
+    return make_pipeline(one_hot(net.space.sizes), BoostedTrees())
 
 
 EXPLORERS: dict[str, Make] = {
@@ -50,6 +55,7 @@ EXPLORERS: dict[str, Make] = {
     "screened": screened(SCREENS["boosted-trees"].make),
     "screened-nn-degree": screened(SCREENS["nn-degree"].make),
     "screened-trees-macs": screened(trees_and_macs),
+    "screened-accuracies": screened(trees_of_accuracies),
     "bayesian10": lambda net, b, seed: BayesianExplorer(net.space, b, predictor=GaussianProcess(net.space), seed=seed, generation_size=10),
     "bayesian50": lambda net, b, seed: BayesianExplorer(net.space, b, predictor=GaussianProcess(net.space), seed=seed, generation_size=50),
 }

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import least_squares
-from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.utils.validation import check_is_fitted, check_non_negative, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from predictors.positive import PositiveRegressor
 
 Floats = npt.NDArray[np.float64]
 
@@ -25,7 +26,7 @@ CEILING_START = 0.98
 STEEPEST = 30.0
 
 
-class DegreeAccuracy(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+class DegreeAccuracy(PositiveRegressor):
     """The analytical accuracy model of FLASH.
 
     X has NN-Degree in its first column; further columns, such as MACs, add a term each. All are positive, and so are the targets.
@@ -36,14 +37,6 @@ class DegreeAccuracy(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     def __init__(self, *, ridge: float = 1e-3) -> None:
         self.ridge = ridge
-
-    def __sklearn_tags__(self) -> Any:
-        """Positive features and targets; a curve in one feature is a poor model of arbitrary data."""
-        tags = super().__sklearn_tags__()
-        tags.input_tags.positive_only = True
-        tags.target_tags.positive_only = True
-        tags.regressor_tags.poor_score = True
-        return tags
 
     def fit(self, X: Any, y: Any) -> DegreeAccuracy:
         """Least squares.
@@ -59,10 +52,7 @@ class DegreeAccuracy(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         Raises:
             ValueError: a target is not positive, or a feature negative.
         """
-        X, y = validate_data(self, X, y, y_numeric=True, dtype=np.float64)
-        check_non_negative(X, "DegreeAccuracy")
-        if not (y > 0).all():
-            raise ValueError("accuracies must be positive")
+        X, y = self._checked(X, y)
         self.scale_ = float(y.max())
         raw = _terms(X)
         self.centre_, self.width_ = raw.mean(axis=0), np.maximum(raw.std(axis=0), SMALLEST)

@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import nnls
-from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.utils.validation import check_is_fitted, check_non_negative, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from evonas.errors import UsageError, unknown
 from evonas.files import read_json
 from evonas.space import Population
+from predictors.positive import PositiveRegressor
 
 Floats = npt.NDArray[np.float64]
 Totals = Callable[[Population], Mapping[str, Floats]]
@@ -35,16 +35,8 @@ FEATURES = ("macs", "params", "activations", "layers")
 UNITS = {"latency": "ms", "energy": "mJ", "area": "mm2"}
 
 
-class NonNegativeLinear(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+class NonNegativeLinear(PositiveRegressor):
     """Least squares with coefficients that are not negative, on relative errors; a constant is one of them."""
-
-    def __sklearn_tags__(self) -> Any:
-        """Costs are positive, and so is what they add up; a cost that falls with a feature is not in reach."""
-        tags = super().__sklearn_tags__()
-        tags.input_tags.positive_only = True
-        tags.target_tags.positive_only = True
-        tags.regressor_tags.poor_score = True
-        return tags
 
     def fit(self, X: Any, y: Any) -> NonNegativeLinear:
         """Fit.
@@ -61,10 +53,7 @@ class NonNegativeLinear(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         Raises:
             ValueError: a cost is not positive, or a total negative.
         """
-        X, y = validate_data(self, X, y, y_numeric=True, dtype=np.float64)
-        check_non_negative(X, "NonNegativeLinear")
-        if not (y > 0).all():
-            raise ValueError("costs must be positive")
+        X, y = self._checked(X, y)
         design = np.column_stack([X, np.ones(len(X))])
         scale = np.maximum(design.max(axis=0), np.finfo(float).tiny)
         solved, _ = nnls(design / scale / y[:, None], np.ones(len(y)))

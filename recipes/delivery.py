@@ -111,7 +111,7 @@ def write_result(
     result = {
         "architecture": winner["architecture"],
         "budget": [str(bound) for bound in budget.bounds],
-        "bounds": {b.cost: {"lower": _finite(b.lower), "upper": _finite(b.upper), "unit": b.unit} for b in budget.bounds},
+        "bounds": bounds_of(budget),
         "costs": named_costs(winner["costs"], budget),
         "accuracy": {"inherited": winner["inherited"], "test": test_accuracy},
         "baseline": {"explorer": "random", "evaluations": control.evaluations, "inherited": best},
@@ -130,6 +130,11 @@ def named_costs(costs: dict[str, float], budget: Budget) -> dict[str, float]:
     """Costs by names that say their units: latency_ms."""
     units = {name: budget.costs[name].unit for name in costs}
     return {f"{name}_{units[name]}" if units[name] else name: value for name, value in costs.items()}
+
+
+def bounds_of(budget: Budget) -> dict[str, dict[str, Any]]:
+    """The bounds as plain data, by cost."""
+    return {b.cost: {"lower": _finite(b.lower), "upper": _finite(b.upper), "unit": b.unit} for b in budget.bounds}
 
 
 def _finite(value: float) -> float | None:

@@ -30,7 +30,7 @@ from predictors.flash import ACCURACY, PredictedAccuracy, accuracy_per_cost, req
 from predictors.hardware import HardwareCost, fit_hardware
 from predictors.two_level import Optimum
 from recipes import options as o
-from recipes.delivery import deliver, named_costs, versions
+from recipes.delivery import bounds_of, deliver, named_costs, versions
 from recipes.flash_report import write_flash_report
 from recipes.progress import bar, say, show_profile
 from recipes.run_folder import RunFolder
@@ -136,6 +136,7 @@ def flash(
         result = {
             **winner,
             "budget": [str(bound) for bound in limits.bounds],
+            "bounds": bounds_of(limits),
             "accuracy": scores,
             "latency": {"device": "this host, ONNX Runtime, one thread", "measured_ms": milliseconds, "model": held_out},
             "accuracy_model_tau": agreement,

@@ -14,6 +14,7 @@ from predictors import nn_degree
 from predictors.devices import read_device
 from predictors.hardware import read_hardware
 from recipes import pictures
+from recipes.report import cost_rows
 from supernet.spaces.skip import SkipFamily
 
 
@@ -43,8 +44,10 @@ def write_flash_report(folder: Path, family: SkipFamily, model: Any, trained: Se
         star = None if measured is None else (result["costs"]["latency_ms"], measured)
         pictures.latency_against_measured(folder / "latency.png", predicted, device.milliseconds, star)
         images.append(("latency.png", f"The latency model against {len(predicted)} measured networks"))
+    options = list(result["architecture"].values())[1:]
+    cells = list(zip(options[::2], options[1::2], strict=True))
     page = jinja2.Environment(loader=jinja2.PackageLoader("recipes"), autoescape=True).get_template("flash.html")
-    text = page.render(name=folder.name, result=result, config=config, images=images)
+    text = page.render(name=folder.name, result=result, config=config, images=images, rows=cost_rows(result), cells=cells)
     with written_whole(folder / "report.html") as temporary:
         temporary.write_text(text)
     return folder / "report.html"

@@ -19,7 +19,7 @@ from evonas.units import format_quantity
 from recipes import pictures
 from recipes.run_folder import finished, studies_of
 
-UNITS = {"macs": "", "params": "", "latency_ms": "ms"}
+UNITS = {"macs": "", "params": "", "latency_ms": "ms", "energy_mJ": "mJ", "area_mm2": "mm2"}
 
 
 def write_report(path: str | Path, predictor: Predictor | None = None) -> Path:
@@ -53,7 +53,7 @@ def write_report(path: str | Path, predictor: Predictor | None = None) -> Path:
         images.append(("predicted.png", "What the predictor said of a network before it was scored"))
     pictures.architecture(folder / "architecture.png", result["architecture"])
     page = jinja2.Environment(loader=jinja2.PackageLoader("recipes"), autoescape=True).get_template("report.html")
-    text = page.render(name=folder.name, result=result, config=config, images=images, rows=_rows(result), history=histories[0])
+    text = page.render(name=folder.name, result=result, config=config, images=images, rows=cost_rows(result), history=histories[0])
     with written_whole(folder / "report.html") as temporary:
         temporary.write_text(text)
     return folder / "report.html"
@@ -89,7 +89,7 @@ def _costs(folder: Path, result: dict[str, Any], study: optuna.Study, control: o
     return file
 
 
-def _rows(result: dict[str, Any]) -> list[tuple[str, str, str]]:
+def cost_rows(result: dict[str, Any]) -> list[tuple[str, str, str]]:
     """(cost, value, bound) as text."""
     rows = []
     for key, value in result["costs"].items():
