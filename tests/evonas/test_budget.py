@@ -148,8 +148,15 @@ def test_a_share_is_the_quantile_of_random_networks():
     cost = TableCost(np.random.default_rng(1).random((8, 3)), "ms")
     (bound,) = parse_bounds(["latency=30%"], space, {"latency": cost})
     assert (cost(space.enumerate()) <= bound.upper).mean() == pytest.approx(0.3, abs=0.02)
-    with pytest.raises(UsageError, match="between 0 % and 100 %"):
-        parse_bounds(["latency=130%"], space, {"latency": cost})
+    (above,) = parse_bounds(["latency=80%.."], space, {"latency": cost})
+    assert (cost(space.enumerate()) >= above.lower).mean() == pytest.approx(0.2, abs=0.02)
+    assert above.upper == np.inf
+    (between,) = parse_bounds(["latency=20% .. 5ms"], space, {"latency": cost})
+    assert (cost(space.enumerate()) <= between.lower).mean() == pytest.approx(0.2, abs=0.02)
+    assert between.upper == 5
+    for text in ("latency=130%", "latency=0%..", "latency=80%..20%"):
+        with pytest.raises(UsageError, match=r"between 0 % and 100 %|Empty budget"):
+            parse_bounds([text], space, {"latency": cost})
 
 
 def test_two_bounds_on_one_cost_are_refused():

@@ -9,7 +9,7 @@ import torch
 
 from evonas import UsageError
 from predictors import corrected, measure_blocks, read_table
-from predictors.latency import spread
+from predictors.latency import additive, spread
 from predictors.runtime import export, largest_difference, measure, run, time_onnx
 from supernet import mbconv
 
@@ -112,3 +112,33 @@ def test_a_damaged_onnx_file(tmp_path):
     (tmp_path / "m.onnx").write_bytes(b"rubbish")
     with pytest.raises(UsageError, match="Cannot run"):
         time_onnx(tmp_path / "m.onnx", (1, 8, 8))
+
+
+class Product:
+    """A latency that is no sum: blocks speed each other up."""
+
+    unit = "ms"
+
+    def __init__(self, table, bend):
+        self.table, self.bend = table, bend
+
+    def __call__(self, population):
+        return self.table(population) ** self.bend
+
+
+def test_the_nearest_table_of_a_sum_is_the_sum(supernet, table):
+    found, explained = additive(supernet.space, "board", table)
+    population = supernet.space.enumerate()
+    assert found(population) == pytest.approx(table(population))
+    assert explained == pytest.approx(1)
+    ends = [found.extremes(supernet.space)[i] for i in (0, 1)]
+    assert found(np.array(ends)) == pytest.approx([found(population).min(), found(population).max()])
+
+
+def test_what_a_table_cannot_say_is_said(supernet, table):
+    bent = Product(table, 3.0)
+    found, explained = additive(supernet.space, "board", bent)
+    population = supernet.space.enumerate()
+    left = ((found(population) - bent(population)) ** 2).sum() / ((bent(population) - bent(population).mean()) ** 2).sum()
+    assert explained == pytest.approx(1 - left, abs=0.01)
+    assert 0.8 < explained < 1

@@ -7,10 +7,10 @@ from scipy.stats import spearmanr
 from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from evonas import CellGrowth
+from evonas import CellGrowth, Choice, SearchSpace
 from evonas.cells import cell_blocks, cell_sizes, cell_space
 from predictors import Ensemble
-from predictors.neural import CellLSTM, CellMLP
+from predictors.neural import CellLSTM, CellMLP, OptionLSTM, OptionMLP
 
 
 @parametrize_with_checks([Ensemble(Ridge())])
@@ -78,3 +78,24 @@ def test_a_seed_gives_one_model_and_leaves_the_global_generator():
     first, again = (CellMLP(space, steps=5).fit(cells, quality(cells)).predict(cells) for _ in range(2))
     np.testing.assert_array_equal(first, again)
     assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("predictor", [OptionLSTM, OptionMLP])
+def test_options_of_any_space_are_read_with_their_places(predictor, rng):
+    """A score that no count of options gives: each place has its own weights, and neighbours matter."""
+    sizes = (2, 3, 4, 3, 2, 4)
+    space = SearchSpace(tuple(Choice(f"c{i}", tuple("abcd"[:size])) for i, size in enumerate(sizes)))
+    weights = [rng.normal(size=size) for size in sizes]
+    population = np.unique(space.sample(500, rng), axis=0)
+    rng.shuffle(population)
+    scores = sum(w[population[:, i]] for i, w in enumerate(weights)) + 1.0 * (population[:, 0] == population[:, 4])
+    model = predictor(space, random_state=1).fit(population[:250], scores[:250])
+    assert spearmanr(model.predict(population[250:]), scores[250:]).statistic > 0.9
+    again = predictor(space, random_state=1).fit(population[:250], scores[:250])
+    assert (again.predict(population) == model.predict(population)).all()
+
+
+def test_equal_architectures_are_read_as_one():
+    space = SearchSpace((Choice("a", ("x", "y")), Choice("b", ("x", "y"))), canonicalise=lambda rows: rows * rows[:, :1])
+    model = OptionMLP(space, steps=5).fit(np.array([[0, 0], [1, 0], [1, 1]]), np.array([0.0, 1.0, 2.0]))
+    assert np.ptp(model.predict(np.array([[0, 0], [0, 1]]))) < 1e-6
