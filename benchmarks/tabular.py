@@ -40,7 +40,7 @@ from evonas import (
     search,
 )
 from evonas.tabular import Table, nasbench201, nasbench_macro
-from predictors import BoostedTrees, Ensemble, GaussianProcess, one_hot
+from predictors import BoostedTrees, Ensemble, GaussianProcess, NormalScores, one_hot
 
 TABLES = ("nb201-cifar10", "nb201-cifar100", "nb201-in16", "macro")
 CHECKPOINTS = (25, 50, 100, 150, 200, 300)
@@ -48,7 +48,7 @@ CAPPED = {"optuna-gp": 150}  # an ask costs half a second by then
 
 
 def trees(space: SearchSpace) -> Any:
-    return make_pipeline(one_hot(space.sizes), BoostedTrees())
+    return NormalScores(make_pipeline(one_hot(space.sizes), BoostedTrees()))
 
 
 def progressive(space: SearchSpace, seed: int) -> Explorer:
