@@ -6,6 +6,7 @@ sampling, which reports its acceptance rate.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -93,19 +94,27 @@ def parse_bounds(texts: Iterable[str], space: SearchSpace, costs: Mapping[str, C
         if name not in costs:
             raise unknown("cost", name, costs)
         values = np.asarray(costs[name](space.sample(10_000, np.random.default_rng([seed, 0]))))
-        low, dots, high = limits.partition("..")
-        bounds.append(Bound.parse(f"{name}={_quantile(low, values, text)}{dots}{_quantile(high, values, text)}", units))
+        low, dots, high = (part.strip() for part in limits.partition(".."))
+        low, high = (low, high) if dots else ("", low)
+        lower = _limit(low, values, text, units[name]) if low else -math.inf
+        upper = _limit(high, values, text, units[name]) if high else math.inf
+        if lower > upper:
+            raise UsageError(
+                f"Empty budget {text!r}: here it asks for at least {format_quantity(lower, units[name])} and at most "
+                f"{format_quantity(upper, units[name])}; expected LOWER <= UPPER."
+            )
+        bounds.append(Bound(name, lower, upper, units[name]))
     return tuple(bounds)
 
 
-def _quantile(limit: str, values: npt.NDArray[np.float64], text: str) -> str:
-    """A limit that is a share as the number that it stands for; any other as it is."""
-    if not limit.strip().endswith("%"):
-        return limit
+def _limit(limit: str, values: npt.NDArray[np.float64], text: str, unit: str) -> float:
+    """A limit as a number, also where it is a share."""
+    if not limit.endswith("%"):
+        return parse_quantity(limit, unit)
     percent = parse_quantity(limit, "%")
     if not 0 < percent <= 100:
         raise UsageError(f"Malformed budget {text!r}; expected a share between 0 % and 100 %.")
-    return repr(float(np.quantile(values, percent / 100)))
+    return float(np.quantile(values, percent / 100))
 
 
 def _range(space: SearchSpace, budget: Budget, name: str, population: Population) -> CostRange:

@@ -10,10 +10,11 @@ from predictors.flash import PredictedAccuracy, flash_search
 from predictors.gaussian_process import GaussianProcess
 from predictors.hardware import HardwareCost, NonNegativeLinear, fit_hardware, read_hardware
 from predictors.latency import LatencyTable, corrected, measure_blocks, read_table
+from predictors.learned_latency import DeviceLatency, learned
 from predictors.nn_degree import inverted_residual_degree, inverted_residual_mass, nn_degree, nn_mass
 from predictors.normal_scores import NormalScores
-from predictors.transfer import DeviceLatency, DeviceTransfer, learned, worth_measuring
-from predictors.two_level import two_level
+from predictors.transfer import DeviceTransfer, worth_measuring
+from predictors.two_level import two_level_search
 
 __all__ = [
     "AdditiveCost",
@@ -50,7 +51,7 @@ __all__ = [
     "read_hardware",
     "read_table",
     "tabulate",
-    "two_level",
+    "two_level_search",
     "worth_measuring",
     "write_device",
 ]

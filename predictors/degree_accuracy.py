@@ -22,6 +22,7 @@ from predictors.positive import PositiveRegressor
 Floats = npt.NDArray[np.float64]
 
 SMALLEST = 1e-9
+FLOOR = 1e-3
 CEILING_START = 0.98
 STEEPEST = 30.0
 
@@ -29,7 +30,7 @@ STEEPEST = 30.0
 class DegreeAccuracy(PositiveRegressor):
     """The analytical accuracy model of FLASH.
 
-    X has NN-Degree in its first column; further columns, such as MACs, add a term each. All are positive, and so are the targets.
+    X has NN-Degree in its first column; further columns, such as MACs, add a term each. All are positive; targets are at least 0.
 
     Args:
         ridge: pull of the coefficients towards 0, in units of the residuals; keeps a fit to very few networks from bending.
@@ -43,20 +44,20 @@ class DegreeAccuracy(PositiveRegressor):
 
         Args:
             X: shape (n, features), the first NN-Degree.
-            y: accuracies or other scores, shape (n,), positive.
+            y: accuracies or other scores, shape (n,), at least 0.
 
         Attributes:
             coefficients_: a, b, c, and e for every further column, for standardised features.
             covariance_: of them, shape (features + 2, features + 2).
 
         Raises:
-            ValueError: a target is not positive, or a feature negative.
+            ValueError: a target or a feature is negative.
         """
         X, y = self._checked(X, y)
-        self.scale_ = float(y.max())
+        self.scale_ = float(y.max()) or 1.0
         raw = _terms(X)
         self.centre_, self.width_ = raw.mean(axis=0), np.maximum(raw.std(axis=0), SMALLEST)
-        design, targets = self._design(X), y / self.scale_
+        design, targets = self._design(X), np.maximum(y / self.scale_, FLOOR)
         start = np.concatenate([[CEILING_START], np.clip(self._line(design, targets), -STEEPEST / 2, STEEPEST / 2)])
         reach = np.full(len(start) - 1, STEEPEST)
         bounds = (np.concatenate([[0.1], -reach]), np.concatenate([[1 + CEILING_START], reach]))

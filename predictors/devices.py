@@ -28,11 +28,13 @@ from evonas.files import written_whole
 from evonas.space import Population, SearchSpace
 from predictors.boosted import BoostedTrees
 from predictors.encoding import one_hot
+from predictors.transfer import DeviceTransfer
 
 Floats = npt.NDArray[np.float64]
 
 MILLISECONDS = "milliseconds"
-FEWEST_NETWORKS = 20
+FEWEST_ALONE = 20
+FEWEST_TO_LEARN = 3
 HELD_OUT = 5
 
 
@@ -55,30 +57,36 @@ def read_device(path: str | Path, space: SearchSpace) -> MeasuredDevice:
     """Read a device file and check it against a space.
 
     Raises:
-        UsageError: the file is missing, has no row, lacks or does not know a column, names an option that its choice does not
-            have, or holds something else than positive milliseconds.
+        UsageError: the file is missing, has no row, lacks, repeats or does not know a column, has a row of another length, names an
+            option that its choice does not have, or holds something else than positive milliseconds.
     """
     path = Path(path)
+    expected = (*space.names, MILLISECONDS)
     try:
-        with path.open(newline="") as file:
-            reader = csv.DictReader(file)
-            columns, rows = list(reader.fieldnames or []), list(reader)
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            columns = next(reader, [])
+            rows = [(reader.line_num, row) for row in reader if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"Cannot read {path}: {error}. Expected a CSV file with a column for every choice and {MILLISECONDS!r}.") from None
-    expected = (*space.names, MILLISECONDS)
     if missing := [name for name in expected if name not in columns]:
-        raise UsageError(f"{path} lacks the column {missing[0]!r}; expected {', '.join(expected)}.")
+        raise UsageError(f"{path} lacks the column {missing[0]!r}; expected {', '.join(expected)}. Every CSV file beside it has them too.")
     if extra := [name for name in columns if name not in expected]:
-        raise UsageError(f"{path}: {unknown('column', str(extra[0]), expected)}")
+        raise UsageError(f"{path}: {unknown('column', extra[0], expected)}")
+    if len(columns) != len(expected):
+        raise UsageError(f"{path} has a column twice; expected once each of {', '.join(expected)}.")
     if not rows:
         raise UsageError(f"{path} holds no network; expected a row for every network that was measured.")
     population, values = [], []
-    for number, row in enumerate(rows, start=2):
+    for line, row in rows:
+        if len(row) != len(columns):
+            raise UsageError(f"{path}, line {line}: {len(row)} cells for {len(columns)} columns. Write decimals with a point.")
+        named = dict(zip(columns, row, strict=True))
+        values.append(_positive(path, line, named.pop(MILLISECONDS)))
         try:
-            population.append(space.from_names({name: row[name] for name in space.names}))
+            population.append(space.from_names(named))
         except UsageError as error:
-            raise UsageError(f"{path}, line {number}: {error}") from None
-        values.append(_positive(path, number, row[MILLISECONDS]))
+            raise UsageError(f"{path}, line {line}: {error}") from None
     return MeasuredDevice(path.stem, space.canonical(space.population(population)), np.array(values))
 
 
@@ -108,12 +116,13 @@ def read_devices(folder: str | Path, space: SearchSpace, *, but: str | None = No
 class KnownDevices(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """What measured devices say of any architecture of a space: one feature a device, its log latency.
 
-    Each device is smoothed by a regression over the space's options, so that its features reach architectures that it never ran, and
-    carry none of its measurement noise: of ridge regression and boosted trees the one that foretells held-out networks better.
+    A device with 20 networks or more is smoothed by a regression over the space's options, so that its features reach architectures that it
+    never ran, and carry none of its measurement noise: of ridge regression and boosted trees the one that foretells held-out networks
+    better. One with fewer is foretold from the others (`DeviceTransfer`), as it was when it was new.
 
     Args:
         space: of the architectures.
-        devices: at least one, each with 20 networks or more.
+        devices: at least one of them with 20 networks or more, all with three or more.
     """
 
     def __init__(self, space: SearchSpace, devices: Sequence[MeasuredDevice]) -> None:
@@ -124,32 +133,48 @@ class KnownDevices(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """Smooth every device; X and y are not looked at, and a transformer that is fitted stays as it is.
 
         Attributes:
-            models_: a fitted regressor of log milliseconds for each device.
-            errors_: for each device, the relative errors on a fifth of its networks, foretold from the others.
+            models_: by position in `devices`, a fitted regressor of log milliseconds over populations, where there is one.
+            transfers_: by position in `devices`, a fitted `DeviceTransfer` over the features of the models.
+            errors_: for each model, the relative errors on a fifth of its device's networks, foretold from the others.
 
         Raises:
-            UsageError: no device, or one with too few networks.
+            UsageError: no device with enough networks, or one with fewer than three.
         """
         if hasattr(self, "models_"):
             return self
-        if not self.devices:
-            raise UsageError("No device was measured before; expected at least one device file with 20 networks or more.")
+        long = [i for i, device in enumerate(self.devices) if len(device.population) >= FEWEST_ALONE]
+        if not long:
+            raise UsageError(f"No device was measured before; expected a device file with {FEWEST_ALONE} networks or more.")
         for device in self.devices:
-            if len(device.population) < FEWEST_NETWORKS:
+            if len(device.population) < FEWEST_TO_LEARN:
                 raise UsageError(
-                    f"The device {device.name!r} has {len(device.population)} networks; expected {FEWEST_NETWORKS} or more of a device to "
-                    f"learn from. Measure more, or leave its file out."
+                    f"The device {device.name!r} has {len(device.population)} networks; expected {FEWEST_TO_LEARN} or more of a device to "
+                    f"learn from. Measure more, or take its file away."
                 )
-        smoothed = [_smoothed(self.space, device) for device in self.devices]
-        self.models_, self.errors_ = [model for model, _ in smoothed], [errors for _, errors in smoothed]
-        logs = [np.log(device.milliseconds) for device in self.devices]
+        smoothed = [_smoothed(self.space, self.devices[i]) for i in long]
+        logs = [np.log(self.devices[i].milliseconds) for i in long]
         self.mean_, self.scale_ = np.array([log.mean() for log in logs]), np.array([log.std() or 1.0 for log in logs])
+        self.models_, self.errors_ = dict(zip(long, (model for model, _ in smoothed), strict=True)), [errors for _, errors in smoothed]
+        self.transfers_ = {
+            i: DeviceTransfer().fit(self._alone(device.population), device.milliseconds)
+            for i, device in enumerate(self.devices)
+            if i not in self.models_
+        }
         return self
 
     def transform(self, X: Any) -> Floats:
         """Log latencies, standardised for each device: shape (n, devices)."""
-        population = self.space.canonical(np.asarray(X, dtype=np.int64))
-        return (np.stack([model.predict(population) for model in self.models_], axis=1) - self.mean_) / self.scale_
+        alone = self._alone(np.asarray(X, dtype=np.int64))
+        features = np.empty((len(alone), len(self.devices)))
+        features[:, list(self.models_)] = alone
+        for i, transfer in self.transfers_.items():
+            logs = np.log(self.devices[i].milliseconds)
+            features[:, i] = (np.log(transfer.predict(alone)) - logs.mean()) / (logs.std() or 1.0)
+        return features
+
+    def _alone(self, population: Population) -> Floats:
+        population = self.space.canonical(population)
+        return (np.stack([model.predict(population) for model in self.models_.values()], axis=1) - self.mean_) / self.scale_
 
 
 def _smoothed(space: SearchSpace, device: MeasuredDevice) -> tuple[Any, Floats]:
@@ -168,11 +193,11 @@ def _smoothed(space: SearchSpace, device: MeasuredDevice) -> tuple[Any, Floats]:
     return makers[best]().fit(device.population, logs), errors[best]
 
 
-def _positive(path: Path, number: int, text: str | None) -> float:
+def _positive(path: Path, line: int, text: str) -> float:
     try:
-        value = float(text or "")
+        value = float(text)
     except ValueError:
         value = math.nan
     if not (math.isfinite(value) and value > 0):
-        raise UsageError(f"{path}, line {number}: {MILLISECONDS} holds {text!r}; expected a positive number.")
+        raise UsageError(f"{path}, line {line}: {MILLISECONDS} holds {text!r}; expected a positive number.")
     return value

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from evonas.budget import Budget
 from evonas.errors import UsageError
 from evonas.space import Population, SearchSpace
-from predictors.two_level import Optimum, two_level
+from predictors.two_level import Optimum, two_level_search
 
 Floats = npt.NDArray[np.float64]
 
@@ -45,7 +45,7 @@ def require_accuracy_bound(budget: Budget) -> None:
     Raises:
         UsageError: the budget does not bound `accuracy` from below.
     """
-    if not any(bound.cost == ACCURACY and np.isfinite(bound.lower) for bound in budget.bounds):
+    if not any(bound.cost == ACCURACY and bound.lower > 0 for bound in budget.bounds):
         raise UsageError(
             "Accuracy per cost needs a lower bound on accuracy: costs shrink by orders of magnitude where accuracy loses a few points, so "
             "without a bound the smallest network always wins. Add one, for example accuracy=0.7.. or accuracy=80%.. (of random networks)."
@@ -69,10 +69,10 @@ def flash_search(space: SearchSpace, budget: Budget, costs: Sequence[str], **set
         space: of the architectures.
         budget: knows `accuracy` and every name in `costs`; bounds `accuracy` from below.
         costs: what accuracy is divided by, out of latency, energy and area.
-        settings: of `two_level`.
+        settings: of `two_level_search`.
 
     Raises:
         UsageError: accuracy has no lower bound, or nothing keeps all bounds.
     """
     require_accuracy_bound(budget)
-    return two_level(space, budget, accuracy_per_cost(costs), **settings)
+    return two_level_search(space, budget, accuracy_per_cost(costs), **settings)

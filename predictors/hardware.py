@@ -32,6 +32,7 @@ Floats = npt.NDArray[np.float64]
 Totals = Callable[[Population], Mapping[str, Floats]]
 
 FEATURES = ("macs", "params", "activations", "layers")
+FOLDS = 5
 UNITS = {"latency": "ms", "energy": "mJ", "area": "mm2"}
 
 
@@ -54,6 +55,8 @@ class NonNegativeLinear(PositiveRegressor):
             ValueError: a cost is not positive, or a total negative.
         """
         X, y = self._checked(X, y)
+        if not (y > 0).all():
+            raise ValueError("costs must be positive")
         design = np.column_stack([X, np.ones(len(X))])
         scale = np.maximum(design.max(axis=0), np.finfo(float).tiny)
         solved, _ = nnls(design / scale / y[:, None], np.ones(len(y)))
@@ -121,7 +124,6 @@ def fit_hardware(
     unit: str = "ms",
     *,
     features: tuple[str, ...] = FEATURES,
-    folds: int = 5,
 ) -> tuple[HardwareCost, HeldOut]:
     """A cost fitted to measured networks, and how well fits to the others foretell each fifth of them.
 
@@ -131,7 +133,6 @@ def fit_hardware(
         measured: their costs, shape (n,), positive.
         unit: of them.
         features: totals to use.
-        folds: parts that are held out in turn.
 
     Raises:
         UsageError: too few networks.
@@ -139,9 +140,9 @@ def fit_hardware(
     X, y = matrix(totals, population, features), np.asarray(measured, dtype=np.float64)
     if len(y) < 10:
         raise UsageError(f"Got {len(y)} measured networks; expected 10 or more to fit a hardware model.")
-    fold = np.random.default_rng(0).permutation(len(y)) % folds
+    fold = np.random.default_rng(0).permutation(len(y)) % FOLDS
     predicted = np.empty_like(y)
-    for part in range(folds):
+    for part in range(FOLDS):
         predicted[fold == part] = NonNegativeLinear().fit(X[fold != part], y[fold != part]).predict(X[fold == part])
     errors = np.abs(predicted / y - 1)
     r2 = 1 - float(((predicted - y) ** 2).sum() / ((y - y.mean()) ** 2).sum())

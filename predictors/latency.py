@@ -32,6 +32,8 @@ from evonas.space import Architecture, Population, SearchSpace
 from predictors.costs import AdditiveCost, Part, tabulate
 from predictors.runtime import Backend, measure, time_onnx
 
+ADDED_UP = 4000
+
 
 @dataclass(frozen=True)
 class Residual:
@@ -182,7 +184,7 @@ def corrected(table: LatencyTable, population: Population, measured: Sequence[fl
     return replace(fitted, residual=Residual(len(y), float(error.mean()), float(error.max())))
 
 
-def additive(space: SearchSpace, device: str, cost: Cost, *, networks: int = 4000, seed: int = 0) -> tuple[LatencyTable, float]:
+def additive(space: SearchSpace, device: str, cost: Cost) -> tuple[LatencyTable, float]:
     """The table whose sums are nearest to a cost that is no sum, and the share of the cost's variance that it explains.
 
     A search needs a table's exact ends, and its user a file that can be read. Latencies of chains nearly add up; of cells they do not.
@@ -191,10 +193,11 @@ def additive(space: SearchSpace, device: str, cost: Cost, *, networks: int = 400
         space: of the architectures.
         device: name of what the cost foretells.
         cost: in ms.
-        networks: random architectures that the table is fitted to by least squares.
-        seed: of them.
+
+    Returns:
+        The table, fitted to 4,000 random architectures by least squares, and that share.
     """
-    population = space.sample(networks, np.random.default_rng([seed, 5]))
+    population = space.sample(ADDED_UP, np.random.default_rng(5))
     design = np.concatenate([population[:, [i]] == np.arange(size) for i, size in enumerate(space.sizes)], axis=1).astype(np.float64)
     milliseconds = np.asarray(cost(population))
     centre = milliseconds.mean()

@@ -27,10 +27,10 @@ class PositiveRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         """X of shape (n, features) and y of shape (n,).
 
         Raises:
-            ValueError: a feature is negative, or a target not positive.
+            ValueError: a feature or a target is negative.
         """
         X, y = validate_data(self, X, y, y_numeric=True, dtype=np.float64)
         check_non_negative(X, type(self).__name__)
-        if not (y > 0).all():
-            raise ValueError(f"{type(self).__name__} needs positive targets, got {y.min():.3g}")
+        if (y < 0).any():
+            raise ValueError(f"{type(self).__name__} needs targets of at least 0, got {y.min():.3g}")
         return X, y

@@ -23,6 +23,8 @@ from torch import nn
 from evonas.errors import UsageError
 from evonas.files import written_whole
 
+COMMAND_TIMEOUT_S = 600.0
+
 Backend = Callable[[Path, tuple[int, ...]], float]
 """(ONNX file, shape of one image) -> milliseconds of one image."""
 
@@ -95,22 +97,27 @@ def time_onnx(path: Path, input_shape: tuple[int, ...], *, runs: int = 50) -> fl
     return float(np.median(times) * 1e3)
 
 
-def command_backend(command: str, *, timeout_s: float = 600.0) -> Backend:
+def command_backend(command: str) -> Backend:
     """A backend that runs a command of the user's: `{file}` stands for the ONNX file, `{shape}` for `3x224x224`.
 
     The command prints milliseconds as the last word of its output: a script that copies the file to a phone and times it there, say.
     It is run without a shell.
 
     Raises:
-        UsageError: the command does not name `{file}`; when run: it cannot be run, fails, or prints no positive number.
+        UsageError: the command does not name `{file}` or leaves a quotation open; when run: it cannot be run, fails, takes more than ten
+            minutes, or prints no positive number.
     """
     if "{file}" not in command:
         raise UsageError(f"The command {command!r} does not say where the network goes; expected {{file}} in it.")
+    try:
+        template = shlex.split(command)
+    except ValueError as error:
+        raise UsageError(f"Malformed command {command!r}: {error}.") from None
 
     def run_command(path: Path, input_shape: tuple[int, ...]) -> float:
-        words = [word.replace("{file}", str(path)).replace("{shape}", "x".join(map(str, input_shape))) for word in shlex.split(command)]
+        words = [word.replace("{file}", str(path)).replace("{shape}", "x".join(map(str, input_shape))) for word in template]
         try:
-            done = subprocess.run(words, capture_output=True, text=True, timeout=timeout_s, check=True)
+            done = subprocess.run(words, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=True)
             milliseconds = float(done.stdout.split()[-1])
         except subprocess.CalledProcessError as error:
             said = (error.stderr.strip().splitlines() or ["no message"])[-1]

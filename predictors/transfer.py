@@ -13,25 +13,17 @@ hypothesis under which what is slow elsewhere is fast here is dropped.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg import qr
 from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.pipeline import make_pipeline
 from sklearn.utils.validation import check_is_fitted, validate_data
-
-from evonas.errors import UsageError
-from evonas.space import Population, SearchSpace
-from predictors.devices import FEWEST_NETWORKS, KnownDevices, MeasuredDevice
-from predictors.latency import Residual
 
 Floats = npt.NDArray[np.float64]
 
 SCALE_PRIOR = 0.002
-FEWEST_TO_LEARN = 3
 
 
 class DeviceTransfer(RegressorMixin, BaseEstimator):  # type: ignore[misc]
@@ -110,53 +102,10 @@ class DeviceTransfer(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return np.sqrt(variance)
 
 
-@dataclass(frozen=True)
-class DeviceLatency:
-    """Milliseconds of a device as a cost.
-
-    Attributes:
-        device: its name.
-        model: a fitted regressor of milliseconds over populations.
-        residual: how well every measured network is foretold by a fit to the others.
-    """
-
-    device: str
-    model: Any
-    residual: Residual
-    unit: str = "ms"
-
-    def __call__(self, population: Population) -> Floats:
-        """Milliseconds of every row: shape (n,)."""
-        return np.asarray(self.model.predict(population), dtype=np.float64)
-
-
-def learned(space: SearchSpace, device: MeasuredDevice, known: Sequence[MeasuredDevice]) -> DeviceLatency:
-    """The latency of a device with a few measurements and the help of known ones; from 20 measurements on, also without.
-
-    Raises:
-        UsageError: fewer than three measurements, too few to do without known devices, or a known device with too few.
-    """
-    if len(device.population) < FEWEST_TO_LEARN:
-        raise UsageError(
-            f"The device {device.name!r} has {len(device.population)} networks; expected {FEWEST_TO_LEARN} or more, best ten. Measure more."
-        )
-    if not known and len(device.population) < FEWEST_NETWORKS:
-        raise UsageError(
-            f"The device {device.name!r} has {len(device.population)} networks, and there is no other device file beside it to learn from; "
-            f"expected {FEWEST_NETWORKS} networks, or files of devices that were measured before in the same folder."
-        )
-    features = KnownDevices(space, known or [device]).fit()
-    X, y = features.transform(device.population), device.milliseconds
-    apart = [DeviceTransfer().fit(np.delete(X, i, axis=0), np.delete(y, i)).predict(X[i : i + 1])[0] for i in range(len(y))]
-    errors = np.abs(np.array(apart) / y - 1) if known else features.errors_[0]
-    residual = Residual(len(y), float(errors.mean()), float(errors.max()))
-    return DeviceLatency(device.name, make_pipeline(features, DeviceTransfer()).fit(device.population, y), residual)
-
-
 def worth_measuring(features: Floats, n: int) -> npt.NDArray[np.int64]:
-    """Which networks to run on a new device: those on which known devices disagree the most.
+    """Which networks to run on a new device: extreme ones, of which each tells something that those before it do not.
 
-    The pivots of a QR decomposition, as many as there are devices; the others at even steps through the mean latency.
+    The pivots of a QR decomposition of the features, as many as there are devices; the others at even steps through the mean latency.
 
     Args:
         features: of candidate networks, from `KnownDevices.transform`: shape (candidates, devices).

@@ -30,7 +30,8 @@ from evonas.space import Architecture, Population, SearchSpace
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
-BEHIND = 1e3
+BEHIND = 1e100
+MOST_CHOICES = 10
 SHORT = 3
 FAR = 0.5
 FORETOLD = 16
@@ -52,7 +53,7 @@ class Optimum:
     calls: int
 
 
-def two_level(
+def two_level_search(
     space: SearchSpace,
     budget: Budget,
     objective: Callable[[Mapping[str, Floats]], Floats],
@@ -74,15 +75,23 @@ def two_level(
         most_calls: architectures that may be asked about; a space of no more is listed.
 
     Raises:
-        UsageError: no architecture was found that keeps every bound; says how far the nearest is off.
+        UsageError: no architecture was found that keeps every bound (says how far the nearest is off), or the space is narrowed or
+            has more than ten choices.
     """
+    if (space.allowed_counts != space.sizes).any():
+        raise UsageError("Two-level search needs a space with all its options; this one was narrowed. Bound a cost instead.")
+    if space.count() > most_calls and (space.sizes > 1).sum() > MOST_CHOICES:
+        raise UsageError(
+            f"Two-level search takes up to {MOST_CHOICES} choices (its first complex has a vertex for every corner of the space), got "
+            f"{len(space)}. Use an explorer, such as EvolutionExplorer."
+        )
     memory = _Memory(space, budget, objective, most_calls)
     if space.count() <= most_calls:
         memory(space.enumerate())
     else:
         _explore(memory, coarse, anchors, steps)
     best, value, violations = memory.best()
-    if (violations > 0).any():
+    if not (violations <= 0).all():
         raise UsageError(
             f"No network found that keeps {budget}; the nearest of {memory.calls:,} {budget.verdicts(violations[None])[0]}. Loosen a bound."
         )
@@ -166,8 +175,8 @@ class _Memory:
 
 def _merit(values: Floats, violations: Floats) -> Floats:
     """The objective; for what breaks a bound, something larger that falls with the violation."""
-    total = np.maximum(violations, 0).sum(axis=-1)
-    return np.where(total > 0, BEHIND * (1 + total), values)
+    behind = BEHIND * (1 + np.maximum(violations, 0).sum(axis=-1))
+    return np.nan_to_num(np.where((violations <= 0).all(axis=-1), values, behind), nan=np.inf, posinf=np.inf)
 
 
 def _minima(memory: _Memory, lower: Integers, upper: Integers, step: Integers) -> Population:

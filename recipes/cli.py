@@ -54,10 +54,14 @@ app.command("measure")(measure_device)
 @app.command()
 def report(run: Run) -> None:
     """Write report.html and its pictures of a finished run again."""
+    from evonas.files import read_json
+    from recipes.flash_report import write_flash_report
     from recipes.progress import say
     from recipes.report import write_report
+    from recipes.run_folder import finished
 
-    say(str(write_report(run)))
+    write = write_flash_report if read_json(finished(run) / "result.json").get("recipe") == "flash" else write_report
+    say(str(write(run)))
 
 
 @app.command()

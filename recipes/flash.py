@@ -7,31 +7,30 @@ the bounds in a fraction of a second; it is trained, measured, tested once, and 
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
-from scipy.stats import kendalltau
-from sklearn.pipeline import make_pipeline
 
-from evonas import Budget, RandomExplorer, SearchResult, open_study, parse_bounds, profile, search
+from evonas import Bound, Budget, RandomExplorer, SearchResult, UsageError, check_reachable, open_study, parse_bounds, profile, search
 from evonas.files import read_json, write_json
 from evonas.space import Architecture, Population
 from evonas.study import repair_journal
 from evonas.units import format_quantity
-from predictors import DegreeAccuracy, flash_search, measures, nn_degree, read_hardware, runtime
+from predictors import flash_search, read_hardware, runtime
 from predictors.devices import MeasuredDevice, read_device, write_device
 from predictors.flash import ACCURACY, PredictedAccuracy, accuracy_per_cost, require_accuracy_bound
 from predictors.hardware import HardwareCost, fit_hardware
 from predictors.two_level import Optimum
 from recipes import options as o
 from recipes.delivery import bounds_of, deliver, named_costs, versions
-from recipes.flash_report import write_flash_report
+from recipes.flash_report import accuracy_model, write_flash_report
 from recipes.progress import bar, say, show_profile
 from recipes.run_folder import RunFolder
 from supernet import StandAlone, TrainedFitness, accuracy, load, pick_device, skip_cells, train
@@ -39,6 +38,8 @@ from supernet.data import ImageData
 from supernet.spaces.skip import SkipFamily
 
 BASELINE = 20_000
+MOST_TRIED = 5
+THIS_HOST = "this host, ONNX Runtime, one thread"
 SMALL_IMAGES = 24
 
 Samples = Annotated[int, typer.Option(help="Networks trained for the accuracy model.", min=5)]
@@ -86,38 +87,39 @@ def flash(
     """Train 25 networks, fit accuracy and cost as formulas, and search 1e7 to 1e11 networks in a fraction of a second.
 
     For DenseNet- and ResNet-like networks of three cells: depth, width and skip connections are free. The winner has the most
-    accuracy for its latency (and energy and area) among those that keep the budget; it is trained on its own and delivered.
+    accuracy for its latency (and energy and area) among those that keep the budget; it is measured, trained on its own and delivered.
+    With another budget the same command searches again with the samples and measurements that the run folder holds.
 
     Example: evonas flash --data digits --budget accuracy=60%.. --budget latency=50% --out runs/flash
     """
-    arguments = {name: value for name, value in locals().items() if name not in ("out", "fresh", "device")}
+    given = {} if hardware is None else read_json(Path(hardware))
+    arguments = {name: value for name, value in locals().items() if name not in ("out", "fresh", "device", "budget", "given")}
+    arguments["hardware"] = given or None
     where = pick_device(device)
     images = load(data, image_size=image_size)
-    settings: dict[str, Any] = {
-        "connection": connection,
-        "layout": layout or ("small" if min(images.image_shape[1:]) <= SMALL_IMAGES else "paper"),
-    }
+    small = min(images.image_shape[1:]) <= SMALL_IMAGES
+    settings: dict[str, Any] = {"connection": connection, "layout": layout or ("small" if small else "paper")}
     family = skip_cells(images.image_shape, len(images.classes), **settings)
-    _require_form(family, budget, hardware)
+    counted = {**_counted(family), **({} if hardware is None else read_hardware(hardware, family.totals))}
+    _require_form(family, budget, counted)
     training: dict[str, Any] = {"batch_size": batch_size, "lr": lr, "weight_decay": 5e-4, "seed": seed}
 
     with RunFolder(out, arguments, fresh=fresh) as run:
         run.begin()
         if note := repair_journal(run / "study.log"):
             say(note)
-        costs, held_out = _hardware(run, family, hardware, measured, seed)
-        trained = _samples(run, family, images, costs, samples, epochs=sample_epochs, device=where, **training)
-        model, agreement = _accuracy_model(family, trained)
-        known = {**costs, ACCURACY: PredictedAccuracy(model)}
+        known, held_out = (counted, None) if "latency" in counted else _with_latency(run, family, counted, measured, seed)
+        trained = _samples(run, family, images, known, samples, epochs=sample_epochs, device=where, **training)
+        model, agreement = accuracy_model(family, trained.history)
+        known[ACCURACY] = PredictedAccuracy(model)
         limits = Budget(known, parse_bounds(budget, family.space, known))
-        divided_by = [name for name in ("latency", "energy", "area") if name in known]
         show_profile(profile(family.space, limits))
         say(f"accuracy model: Kendall tau {agreement:.2f} with the {samples} networks it was fitted to; {limits}")
 
-        winner = _winner(run, family, limits, divided_by)
+        winner = _winner(run, family, limits, measured=held_out is not None, seed=seed)
         architecture = family.space.from_names(winner["architecture"])
         network = family.network(architecture, seed=seed)
-        with bar("train winner") as update:
+        with bar("retrain winner") as update:
             train(
                 network,
                 StandAlone(),
@@ -131,49 +133,58 @@ def flash(
             )
         scores = {"predicted": winner["predicted"], "search": accuracy(network, images.search, where)}
         scores["test"] = accuracy(network, images.test, where)
-        milliseconds = _milliseconds(family, architecture) if "latency" in known and hardware is None else None
         difference = deliver(network, images, winner["architecture"], settings, run.path, family="skip")
         result = {
+            "recipe": "flash",
+            "family": {**settings, "image_shape": list(images.image_shape), "classes": len(images.classes)},
             **winner,
-            "budget": [str(bound) for bound in limits.bounds],
-            "bounds": bounds_of(limits),
             "accuracy": scores,
-            "latency": {"device": "this host, ONNX Runtime, one thread", "measured_ms": milliseconds, "model": held_out},
+            "latency": {"device": THIS_HOST if held_out else str(given.get("device", hardware)), "model": held_out},
             "accuracy_model_tau": agreement,
             "onnx_difference": difference,
             "seed": seed,
             "versions": versions(),
         }
         write_json(run / "result.json", result)
-        write_flash_report(run.path, family, model, trained)
+        write_flash_report(run.path)
         say(f"delivered to {out}: {_in_one_line(result, limits)}")
 
 
-def _require_form(family: SkipFamily, budget: list[str], hardware: str | None) -> None:
-    """Refuse what can be refused before anything is trained or measured."""
-    known: dict[str, Any] = {**_counted(family), **({} if hardware is None else read_hardware(hardware, family.totals))}
-    known |= {name: _Unknown(unit) for name, unit in (("latency", "ms"), (ACCURACY, "")) if name not in known}
-    require_accuracy_bound(Budget(known, parse_bounds(budget, family.space, known)))
+def _require_form(family: SkipFamily, budget: list[str], counted: dict[str, Any]) -> None:
+    """Refuse what can be refused before anything is trained or measured: a malformed bound, one that nothing meets, none on accuracy."""
+    later = {name: _Unknown(unit) for name, unit in (("latency", "ms"), (ACCURACY, "")) if name not in counted}
+    units = {name: cost.unit for name, cost in {**counted, **later}.items()}
+    now = [text for text in budget if text.partition("=")[0].strip() in counted]
+    bounds = [*parse_bounds(now, family.space, counted), *(_form(text, units) for text in budget if text not in now)]
+    require_accuracy_bound(Budget({**counted, **later}, bounds))
+    if wrong := [bound for bound in bounds if bound.cost == ACCURACY and bound.lower > 1]:
+        raise UsageError(f"The bound {wrong[0]} cannot be met: accuracy lies between 0 and 1. Write 0.7.. for 70 %.")
+    limits = Budget(counted, [bound for bound in bounds if bound.cost in counted])
+    check_reachable(family.space, limits, profile(family.space, limits))
+
+
+def _form(text: str, units: dict[str, str]) -> Bound:
+    """A bound on a cost that is not known yet, with shares replaced by numbers that bind next to nothing."""
+    name, equals, limits = text.partition("=")
+    low, dots, high = limits.partition("..")
+    low, high = (low, high) if dots else ("", low)
+    low, high = (number if "%" in side else side for side, number in ((low, "1e-9"), (high, "1e9")))
+    return Bound.parse(f"{name}{equals}{low}{'..' if dots else ''}{high}", units)
 
 
 def _counted(family: SkipFamily) -> dict[str, Any]:
     return {name: HardwareCost("", {name: 1.0}, family.totals) for name in ("macs", "params")}
 
 
-def _hardware(
-    run: RunFolder, family: SkipFamily, file: str | None, networks: int, seed: int
-) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """MACs, parameters, and latency, energy and area as far as they are known; and how well the latency model foretells."""
-    costs = _counted(family)
-    given = {} if file is None else read_hardware(file, family.totals)
-    if "latency" in given:
-        return {**costs, **given}, None
+def _with_latency(
+    run: RunFolder, family: SkipFamily, counted: dict[str, Any], networks: int, seed: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The costs with latency on this host, and how well its model foretells."""
     device = _measured(run / "latency.csv", family, networks, seed)
-    costs["latency"], held_out = fit_hardware(family.totals, device.population, device.milliseconds)
-    entry = {"unit": "ms", **costs["latency"].coefficients}
-    write_json(run / "hardware.json", {"device": "this host, ONNX Runtime, one thread", "latency": entry})
+    latency, held_out = fit_hardware(family.totals, device.population, device.milliseconds)
+    write_json(run / "hardware.json", {"device": THIS_HOST, "latency": {"unit": "ms", **latency.coefficients}})
     say(f"latency model: {held_out}")
-    return {**costs, **given}, asdict(held_out)
+    return {**counted, "latency": latency}, asdict(held_out)
 
 
 def _measured(path: Path, family: SkipFamily, networks: int, seed: int) -> MeasuredDevice:
@@ -186,7 +197,7 @@ def _measured(path: Path, family: SkipFamily, networks: int, seed: int) -> Measu
             values.append(_milliseconds(family, tuple(population[i].tolist())))
             write_device(path, family.space, MeasuredDevice(path.stem, population[: i + 1], np.array(values)))
             update((i + 1) / len(population), f"{values[-1]:.3g} ms")
-    return MeasuredDevice(path.stem, population, np.array(values))
+    return read_device(path, family.space)
 
 
 def _milliseconds(family: SkipFamily, architecture: Architecture) -> float:
@@ -211,40 +222,35 @@ def _samples(run: RunFolder, family: SkipFamily, images: ImageData, costs: dict[
         )
 
 
-def _accuracy_model(family: SkipFamily, trained: SearchResult) -> tuple[Any, float]:
-    """The fitted model, and its Kendall tau with what it was fitted to."""
-    history = trained.history
-    population, scores = history.population[history.scored], history.scores[history.scored]
+def _winner(run: RunFolder, family: SkipFamily, limits: Budget, *, measured: bool, seed: int) -> dict[str, Any]:
+    """The optimum that keeps the latency bound when it is measured and, beside it, the best of 20,000 random networks; into `winner.json`.
 
-    def degree(rows: Population) -> Any:
-        return nn_degree(*family.cells(rows), family.connection)
+    Where a measured network breaks the bound, the model's bound is tightened by as much, and the search made again.
 
-    model = make_pipeline(measures(degree), DegreeAccuracy()).fit(population, scores)
-    return model, float(kendalltau(model.predict(population), scores).statistic)
-
-
-def _winner(run: RunFolder, family: SkipFamily, limits: Budget, divided_by: Sequence[str]) -> dict[str, Any]:
-    """The optimum and, beside it, the best of 20,000 random networks; into `winner.json`."""
-    path = run / "winner.json"
-    if not path.exists():
+    Raises:
+        UsageError: nothing keeps the bounds, by the models or when measured.
+    """
+    path, bounds = run / "winner.json", [str(bound) for bound in limits.bounds]
+    if path.exists() and read_json(path)["budget"] == bounds:
+        winner: dict[str, Any] = read_json(path)
+    else:
+        (run / "retrain.pt").unlink(missing_ok=True)
+        divided_by = [name for name in ("latency", "energy", "area") if name in limits.costs]
         start = time.perf_counter()
-        optimum: Optimum = flash_search(family.space, limits, divided_by)
+        optimum = flash_search(family.space, limits, divided_by)
         seconds = time.perf_counter() - start
-        random = family.space.sample(BASELINE, np.random.default_rng(0))
+        random = family.space.sample(BASELINE, np.random.default_rng([seed, 8]))
         random = random[limits.feasible(random)]
         best = float(accuracy_per_cost(divided_by)(limits.values(random)).min()) if len(random) else None
-        values = {name: float(value[0]) for name, value in limits.values(np.array([optimum.architecture])).items()}
-        content = {
-            "architecture": family.space.to_names(optimum.architecture),
-            "predicted": values.pop(ACCURACY),
-            "costs": named_costs(values, limits),
+        winner = {
+            "budget": bounds,
+            "bounds": bounds_of(limits),
+            **_kept(family, limits, optimum, divided_by, measured),
             "search": {"objective": optimum.value, "calls": optimum.calls, "seconds": seconds, "divided_by": divided_by},
             "baseline": {"explorer": "random", "evaluations": BASELINE, "objective": best},
         }
-        write_json(path, content)
-    winner: dict[str, Any] = read_json(path)
-    baseline = winner["baseline"]["objective"]
-    found = winner["search"]
+        write_json(path, winner)
+    found, baseline = winner["search"], winner["baseline"]["objective"]
     say(
         f"search: {found['calls']:,} calls in {found['seconds']:.2f} s, objective {found['objective']:.3f}; "
         f"best of {BASELINE:,} random networks {'none feasible' if baseline is None else f'{baseline:.3f}'} (lower is better)"
@@ -252,11 +258,31 @@ def _winner(run: RunFolder, family: SkipFamily, limits: Budget, divided_by: Sequ
     return winner
 
 
+def _kept(family: SkipFamily, limits: Budget, optimum: Optimum, divided_by: Sequence[str], measured: bool) -> dict[str, Any]:
+    """The first of the optima under ever tighter bounds that keeps the latency bound when measured; with all that were tried."""
+    upper = next((bound.upper for bound in limits.bounds if bound.cost == "latency"), math.inf)
+    tried: list[dict[str, Any]] = []
+    for _ in range(MOST_TRIED):
+        values = {name: float(value[0]) for name, value in limits.values(np.array([optimum.architecture])).items()}
+        milliseconds = _milliseconds(family, optimum.architecture) if measured else None
+        entry = {"architecture": family.space.to_names(optimum.architecture), "predicted": values.pop(ACCURACY)}
+        tried.append({**entry, "costs": named_costs(values, limits), "measured_ms": milliseconds})
+        if milliseconds is None or milliseconds <= upper:
+            return {**tried[-1], "tried": tried}
+        say(f"{milliseconds:.3g} ms measured where {values['latency']:.3g} ms were predicted, above {upper:.3g} ms: searching again")
+        tighter = values["latency"] * upper / milliseconds
+        bounds = [replace(bound, upper=tighter) if bound.cost == "latency" else bound for bound in limits.bounds]
+        optimum = flash_search(family.space, Budget(limits.costs, bounds), divided_by)
+    raise UsageError(f"None of {MOST_TRIED} networks keeps latency <= {upper:.3g} ms when measured. Loosen it, or measure more networks.")
+
+
 def _in_one_line(result: dict[str, Any], limits: Budget) -> str:
-    scores, latency = result["accuracy"], result["costs"].get("latency_ms")
+    scores = result["accuracy"]
     text = f"test accuracy {100 * scores['test']:.2f} % (predicted after the epochs of a sample: {100 * scores['predicted']:.1f} %)"
-    if result["latency"]["measured_ms"] is not None:
-        text += f", {format_quantity(result['latency']['measured_ms'], 'ms')} measured, {format_quantity(latency, 'ms')} predicted"
+    if result["measured_ms"] is not None:
+        text += (
+            f", {format_quantity(result['measured_ms'], 'ms')} measured, {format_quantity(result['costs']['latency_ms'], 'ms')} predicted"
+        )
     return f"{text} (budget: {limits})"
 
 
@@ -267,4 +293,4 @@ class _Unknown:
         self.unit = unit
 
     def __call__(self, population: Population) -> Any:
-        return np.linspace(0.5, 1.0, len(population))
+        raise NotImplementedError

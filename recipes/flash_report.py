@@ -7,29 +7,42 @@ from typing import Any
 
 import jinja2
 import numpy as np
+from scipy.stats import kendalltau
+from sklearn.pipeline import make_pipeline
 
-from evonas import SearchResult
+from evonas import History, open_study
 from evonas.files import read_json, written_whole
-from predictors import nn_degree
+from predictors import DegreeAccuracy, measures, nn_degree
 from predictors.devices import read_device
 from predictors.hardware import read_hardware
 from recipes import pictures
 from recipes.report import cost_rows
+from recipes.run_folder import finished
+from supernet import skip_cells
 from supernet.spaces.skip import SkipFamily
 
 
-def write_flash_report(folder: Path, family: SkipFamily, model: Any, trained: SearchResult) -> Path:
-    """Write `report.html` and its pictures.
+def accuracy_model(family: SkipFamily, history: History) -> tuple[Any, float]:
+    """The curve over NN-Degree through trained networks, and its Kendall tau with them."""
+    population, scores = history.population[history.scored], history.scores[history.scored]
+    degree = measures(lambda rows: nn_degree(*family.cells(rows), family.connection))
+    model = make_pipeline(degree, DegreeAccuracy()).fit(population, scores)
+    return model, float(kendalltau(model.predict(population), scores).statistic)
 
-    Args:
-        folder: of the run, with its `result.json`.
-        family: the space.
-        model: the fitted accuracy model over populations.
-        trained: the networks that it was fitted to.
+
+def write_flash_report(path: str | Path) -> Path:
+    """Write `report.html` and its pictures, from what stands in the run folder alone.
+
+    Raises:
+        UsageError: the run has no result.
     """
+    folder = finished(path)
     result, config = read_json(folder / "result.json"), read_json(folder / "config.json")
+    shape = dict(result["family"])
+    family = skip_cells(tuple(shape.pop("image_shape")), shape.pop("classes"), **shape)
+    history = History.of(open_study(folder / "study.log", "samples"), family.space)
+    model, _ = accuracy_model(family, history)
     winner = np.array([family.space.from_names(result["architecture"])])
-    history = trained.history
     population, scores = history.population[history.scored], history.scores[history.scored]
     degrees = nn_degree(*family.cells(population), family.connection)
     own = float(nn_degree(*family.cells(winner), family.connection)[0])
@@ -40,7 +53,7 @@ def write_flash_report(folder: Path, family: SkipFamily, model: Any, trained: Se
     if (folder / "latency.csv").exists():
         device = read_device(folder / "latency.csv", family.space)
         predicted = read_hardware(folder / "hardware.json", family.totals)["latency"](device.population)
-        measured = result["latency"]["measured_ms"]
+        measured = result["measured_ms"]
         star = None if measured is None else (result["costs"]["latency_ms"], measured)
         pictures.latency_against_measured(folder / "latency.png", predicted, device.milliseconds, star)
         images.append(("latency.png", f"The latency model against {len(predicted)} measured networks"))

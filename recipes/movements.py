@@ -8,18 +8,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 from torch import nn
 
 from evonas import Budget, Explorer, RandomExplorer, SearchResult, check_reachable, parse_bounds, profile, search
+from evonas.errors import UsageError
 from evonas.files import read_json, write_json
 from evonas.search import Fitness
 from evonas.space import Architecture, SearchSpace
 from evonas.study import open_storage, repair_journal
 from predictors import costs, runtime
 from predictors.devices import read_device, read_devices
-from predictors.latency import LatencyTable, additive, corrected, measure_blocks, read_table, spread
-from predictors.transfer import learned
+from predictors.latency import LatencyTable, Residual, additive, corrected, measure_blocks, read_table, spread
+from predictors.learned_latency import learned
 from recipes.delivery import first_within
 from recipes.progress import bar, say, show_profile
 from recipes.run_folder import RunFolder, studies_of
@@ -29,6 +31,7 @@ from supernet.training.loop import Way, load_checkpoint, train
 from supernet.training.standalone import StandAlone
 
 NETWORKS_MEASURED_WHOLE = 10
+ENOUGH = 0.9
 
 
 def bounded(
@@ -188,9 +191,17 @@ def _from_measurements(path: Path, space: SearchSpace) -> LatencyTable:
     device, known = read_device(path, space), read_devices(path.parent, space, but=path.stem)
     cost = learned(space, device, known)
     table, explained = additive(space, device.name, cost)
+    share = f"{100 * explained:.1f} %"
+    if table(space.population(table.extremes(space))).min() <= 0:
+        raise UsageError(
+            f"The latencies in {path} grow so steeply that no sum of blocks describes them (the best explains {share}). Measure more "
+            f"networks, or give a latency table (JSON)."
+        )
     names = ", ".join(other.name for other in known) or "no other device"
-    say(f"latency of {device.name}: {len(device.population)} measured networks and {names}; a table explains {100 * explained:.1f} % of it")
-    return replace(table, residual=cost.residual)
+    say(f"latency of {device.name}: {len(device.population)} measured networks and {names}; held out: {cost.residual}")
+    say(f"the table that the search uses explains {share} of what was learned{'' if explained > ENOUGH else ': too little to rely on'}")
+    errors = np.abs(table(device.population) / device.milliseconds - 1)
+    return replace(table, residual=Residual(len(errors), float(errors.mean()), float(errors.max())))
 
 
 def _milliseconds(network: nn.Module, image_shape: tuple[int, int, int]) -> float:

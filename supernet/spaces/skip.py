@@ -6,8 +6,7 @@ channels of the layer before it, and up to t channels of the older ones, drawn o
 or added to its output. Networks of this space are trained on their own: there is no supernet of it.
 
 Departures: the paper's bounds are not stated exactly; 26 depths, 109 numbers of skips for each of 3 cells and 3 widths make 6.83e10
-networks. The number of skips counts in steps that double with the width, so that every cell can be equally dense. The first layer
-of a cell is a link in no skip, as in the paper's count.
+networks. The number of skips counts in steps that double with the width, so that every cell can be equally dense.
 """
 
 from __future__ import annotations
@@ -189,18 +188,28 @@ class SkipCell(nn.Module):
     ) -> None:
         super().__init__()
         self.adds = connection == "addition"
-        self.sources: list[list[int]] = []  # for every layer, the layers it takes channels from
+        self.width = width
         self.layers = nn.ModuleList()
         for i in range(depth):
             taken = chosen_channels(width, i + 1, skips, seed)
-            self.sources.append(np.unique(taken // width).tolist())
-            for source in self.sources[-1]:
-                channels = torch.from_numpy(taken[taken // width == source] % width)
-                mask = torch.zeros(width).index_fill(0, channels, 1.0).reshape(1, -1, 1, 1)
-                self.register_buffer(f"taken_{i}_{source}", mask if self.adds else channels, persistent=False)
+            self.register_buffer(f"taken_{i}", torch.from_numpy(taken))  # saved with the weights, which mean nothing without it
             inputs = in_channels if i == 0 else width + (0 if self.adds else len(taken))
             convolution = nn.Conv2d(inputs, width, 3, stride if i == 0 else 1, padding=1, bias=False)
             self.layers.append(nn.Sequential(nn.BatchNorm2d(inputs), nn.ReLU(inplace=True), convolution))
+
+        self._wire()
+        self.register_load_state_dict_post_hook(lambda cell, keys: cell._wire())
+
+    def _wire(self) -> None:
+        """Sort the taken channels by the layer they come from."""
+        self.sources: list[list[int]] = []  # for every layer, the layers it takes channels from
+        for i in range(len(self.layers)):
+            taken = getattr(self, f"taken_{i}")
+            self.sources.append(torch.unique(taken // self.width).tolist())
+            for source in self.sources[-1]:
+                channels = taken[taken // self.width == source] % self.width
+                mask = torch.zeros(self.width, device=taken.device).index_fill(0, channels, 1.0).reshape(1, -1, 1, 1)
+                self.register_buffer(f"taken_{i}_{source}", mask if self.adds else channels, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         outputs: list[Tensor] = []

@@ -60,3 +60,12 @@ def test_the_spread_covers_the_truth():
         mean, std = fitted.predict([[60.0], [150.0], [350.0]], return_std=True)
         held.append(np.abs(mean - curve(np.array([60.0, 150.0, 350.0]))) < 2 * std)
     assert 0.88 < np.mean(held) < 0.99
+
+
+def test_a_network_that_learned_nothing_does_no_harm():
+    g = DEGREES[::12]
+    y = curve(g[:, 0])
+    y[0] = 0.0
+    predicted = DegreeAccuracy().fit(g, y).predict(DEGREES)
+    assert np.isfinite(predicted).all()
+    assert np.abs(predicted - curve(DEGREES[:, 0]))[100:].max() < 0.05

@@ -5,7 +5,7 @@ import pytest
 
 from evonas import Choice, SearchSpace, UsageError
 from predictors.devices import KnownDevices, MeasuredDevice, read_device, read_devices, write_device
-from predictors.transfer import learned
+from predictors.learned_latency import learned
 
 SPACE = SearchSpace(tuple(Choice(f"block{i}", ("conv3", "conv5", "skip")) for i in range(6)))
 
@@ -49,7 +49,11 @@ HEADER = ",".join([*SPACE.names, "milliseconds"])
         (f"{HEADER}\nskip,skip,skip,skip,skip,conv7,1\n", "line 2: Unknown option of 'block5' 'conv7'"),
         (f"{HEADER}\nskip,skip,skip,skip,skip,skip,fast\n", "line 2: milliseconds holds 'fast'"),
         (f"{HEADER}\nskip,skip,skip,skip,skip,skip,-1\n", "expected a positive number"),
-        (f"{HEADER}\nskip,skip,skip,skip,skip,skip\n", "milliseconds holds None"),
+        (f"{HEADER}\nskip,skip,skip,skip,skip,skip\n", "line 2: 6 cells for 7 columns"),
+        (f"{HEADER}\n\nskip,skip\n", "line 3: 2 cells"),
+        (f"{HEADER}\nskip,skip,skip,skip,skip,skip,1,42\n", "Write decimals with a point"),
+        (f"{HEADER},milliseconds\nskip,skip,skip,skip,skip,skip,1,2\n", "has a column twice"),
+        ("", "lacks the column 'block0'"),
     ],
 )
 def test_a_damaged_file_is_refused_in_one_line(tmp_path, text, said):
@@ -80,7 +84,7 @@ def test_smoothing_picks_what_foretells_better():
     straight = np.exp(0.3 * (population == 1).sum(axis=1))
     bent = np.where((population[:, 0] == 0) & (population[:, 1] == 0), 10.0, 1.0)
     known = KnownDevices(SPACE, [MeasuredDevice("straight", population, straight), MeasuredDevice("bent", population, bent)]).fit()
-    assert [type(model[-1]).__name__ for model in known.models_] == ["Ridge", "BoostedTrees"]
+    assert [type(model[-1]).__name__ for model in known.models_.values()] == ["Ridge", "BoostedTrees"]
 
 
 def test_a_new_device_needs_known_ones_or_twenty_networks():
@@ -93,11 +97,40 @@ def test_a_new_device_needs_known_ones_or_twenty_networks():
     assert 0 < cost.residual.mean < 0.1
     alone = learned(SPACE, device("new", 60, 7, slope=0.7), [])
     assert np.corrcoef(np.log(alone(everything)), np.log(exact(everything, 0.7)))[0, 1] > 0.9
-    with pytest.raises(UsageError, match="no other device file beside it"):
-        learned(SPACE, device("new", 10), [])
+    for beside in ([], [device("short", 12)]):
+        with pytest.raises(UsageError, match="no device file beside it has 20"):
+            learned(SPACE, device("new", 10), beside)
     with pytest.raises(UsageError, match="has 2 networks; expected 3"):
         learned(SPACE, device("new", 2), known)
-    with pytest.raises(UsageError, match="'short' has 12 networks; expected 20"):
-        learned(SPACE, device("new", 10), [device("short", 12)])
+    with pytest.raises(UsageError, match="'tiny' has 2 networks; expected 3"):
+        learned(SPACE, device("new", 10), [*known, device("tiny", 2)])
     with pytest.raises(UsageError, match="No device was measured before"):
         KnownDevices(SPACE, []).fit()
+
+
+def test_every_device_that_was_measured_becomes_one_more(rng):
+    """Ten networks of a device make it a known one: the next device of its kind is recognised."""
+    population = SPACE.sample(120, rng)
+    odd = lambda rows: 1.0 + 5.0 * (rows[:, 0] == 1) + 0.5 * (rows == 0).sum(axis=1)  # noqa: E731
+    big = [device("a", 120, 0), MeasuredDevice("b", population, odd(population))]
+    board = SPACE.sample(10, rng)
+    mixed = lambda rows: exact(rows) ** 0.5 * odd(rows) ** 0.5  # noqa: E731
+    first = MeasuredDevice("board1", board, mixed(board))
+    features = KnownDevices(SPACE, [*big, first]).fit()
+    everything = SPACE.enumerate()
+    assert features.transform(everything).shape == (len(everything), 3)
+    found = np.corrcoef(features.transform(everything)[:, 2], np.log(mixed(everything)))[0, 1]
+    assert found > 0.8
+    cost = learned(SPACE, MeasuredDevice("board2", board[:5], 2 * mixed(board[:5])), [*big, first])
+    assert cost.model[-1].probabilities_.shape == (3,)
+
+
+def test_a_file_from_a_spreadsheet_is_read(tmp_path):
+    """A byte order mark, blank lines, and columns in another order."""
+    path = tmp_path / "phone.csv"
+    names = ",".join(reversed(SPACE.names))
+    path.write_text(f"milliseconds,{names}\r\n1.5,skip,conv3,conv3,conv3,conv3,conv5\r\n\r\n", encoding="utf-8-sig")
+    read = read_device(path, SPACE)
+    assert SPACE.to_names(read.population[0])["block0"] == "conv5"
+    assert SPACE.to_names(read.population[0])["block5"] == "skip"
+    assert read.milliseconds.tolist() == [1.5]

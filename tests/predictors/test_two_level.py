@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from evonas import Budget, Choice, SearchSpace, UsageError
 from evonas.budget import Bound
-from predictors import DegreeAccuracy, HardwareCost, PredictedAccuracy, flash_search, measures, nn_degree, two_level
+from predictors import DegreeAccuracy, HardwareCost, PredictedAccuracy, flash_search, measures, nn_degree, two_level_search
 from predictors.flash import accuracy_per_cost
 from supernet import skip_cells
 
@@ -71,7 +71,7 @@ def test_the_paper_space_takes_a_moment_and_beats_random_search():
     budget = Budget(known, ["accuracy=0.87.."])
     start = time.perf_counter()
     found = flash_search(family.space, budget, COSTS)
-    assert time.perf_counter() - start < 2, "0.1 s measured on an idle core"
+    assert time.perf_counter() - start < 0.5, "0.1 s measured on an idle core"
     random = family.space.sample(20_000, np.random.default_rng(0))
     assert found.value <= accuracy_per_cost(COSTS)(budget.values(random[budget.feasible(random)])).min()
 
@@ -81,7 +81,7 @@ def test_accuracy_per_cost_without_a_bound_on_accuracy_is_refused():
     known = models(family, np.random.default_rng(0))
     with pytest.raises(UsageError, match=r"needs a lower bound on accuracy.*the smallest network always wins"):
         flash_search(family.space, Budget(known, ["latency=1"]), COSTS)
-    smallest = two_level(family.space, Budget(known), accuracy_per_cost(COSTS))
+    smallest = two_level_search(family.space, Budget(known), accuracy_per_cost(COSTS))
     assert family.space.to_names(smallest.architecture) == {
         "width": "1",
         **{f"cell{c}.{what}": least for c in range(3) for what, least in (("depth", "5"), ("skips", "0"))},
@@ -108,7 +108,7 @@ def test_a_space_of_few_networks_is_searched_exactly(sizes, seed, share):
     space = SearchSpace(tuple(Choice(f"c{i}", tuple(map(str, range(size)))) for i, size in enumerate(sizes)))
     value, cost = rng.normal(size=sizes), rng.random(sizes)
     limit = float(np.quantile(cost, share))
-    found = two_level(
+    found = two_level_search(
         space, Budget({"value": Table(value), "cost": Table(cost)}, [Bound("cost", upper=limit)]), lambda costs: costs["value"]
     )
     assert found.value == value[cost <= limit].min()
@@ -126,9 +126,34 @@ def test_a_rugged_objective_keeps_to_the_limit_of_calls(rng):
             asked.extend(map(tuple, np.asarray(population).tolist()))
             return super().__call__(population)
 
-    found = two_level(
+    found = two_level_search(
         space, Budget({"value": Counted(value), "cost": Table(cost)}, [Bound("cost", upper=0.1)]), lambda c: c["value"], most_calls=700
     )
     assert len(asked) == len(set(asked)) == found.calls <= 700
     assert cost[found.architecture] <= 0.1
     assert found.value <= np.quantile(value, 0.02)
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e12])
+def test_what_keeps_the_bounds_goes_before_what_does_not_whatever_the_unit(scale):
+    space = SearchSpace(tuple(Choice(f"c{i}", ("0", "1", "2", "3")) for i in range(3)))
+    value = scale * (1 + np.indices((4, 4, 4)).sum(axis=0))
+    quality = np.indices((4, 4, 4)).min(axis=0).astype(float)
+    budget = Budget({"value": Table(value), "quality": Table(quality)}, [Bound("quality", lower=2)])
+    assert two_level_search(space, budget, lambda costs: costs["value"]).architecture == (2, 2, 2)
+
+
+def test_a_cost_that_is_no_number_keeps_no_bound():
+    space = SearchSpace((Choice("a", ("0", "1", "2")),))
+    budget = Budget({"cost": Table(np.array([np.nan, 0.5, 0.7]))}, [Bound("cost", upper=0.6)])
+    assert two_level_search(space, budget, lambda costs: np.array([0.0, 2.0, 1.0])).architecture == (1,)
+    with pytest.raises(UsageError, match="No network found"):
+        two_level_search(space, Budget({"cost": Table(np.full(3, np.nan))}, [Bound("cost", upper=1)]), lambda costs: costs["cost"])
+
+
+def test_spaces_that_it_is_not_made_for_are_refused():
+    many = SearchSpace(tuple(Choice(f"c{i}", ("0", "1", "2")) for i in range(11)))
+    with pytest.raises(UsageError, match="takes up to 10 choices"):
+        two_level_search(many, Budget(), lambda costs: np.zeros(1))
+    with pytest.raises(UsageError, match="was narrowed"):
+        two_level_search(many.narrow({"c0": ["1"]}), Budget(), lambda costs: np.zeros(1))

@@ -1,6 +1,8 @@
 """`evonas flash` as a user meets it, and a device measured and used."""
 
 import json
+import re
+import shutil
 import sys
 
 import numpy as np
@@ -8,9 +10,13 @@ import pytest
 import torch
 from command import evonas
 
+from evonas import UsageError
 from predictors import MeasuredDevice, count_macs, count_params, macs, read_device, write_device
+from predictors.runtime import command_backend
 from predictors.runtime import run as run_onnx
 from recipes.delivery import load_model
+from recipes.flash import flash
+from recipes.measure import measure_device
 from supernet import load, mbconv, skip_cells
 
 SMALL = ["--data", "digits", "--measured", "10", "--samples", "6", "--sample-epochs", "2", "--retrain-epochs", "8", "--device", "cpu"]
@@ -41,42 +47,86 @@ def test_a_run_delivers_a_network_within_the_budget(finished):
     assert np.abs(run_onnx(out / "model.onnx", pixels.numpy()) - logits.numpy()).max() <= 1e-4
     assert result["search"]["calls"] <= 2000
     assert result["search"]["objective"] <= result["baseline"]["objective"]
-    assert result["latency"]["measured_ms"] > 0
+    assert 0 < result["measured_ms"] <= result["bounds"]["latency"]["upper"]
+    assert result["tried"][-1]["measured_ms"] == result["measured_ms"]
     for name in ("report.html", "fit.png", "latency.png", "hardware.json", "latency.csv"):
         assert (out / name).stat().st_size > 100, name
     assert "latency model: R^2" in printed
     assert "best of 20,000 random networks" in printed
 
 
-def test_the_same_command_goes_on_and_another_budget_is_refused(finished):
+def test_the_same_command_goes_on(finished, tmp_path):
+    """A measurement lost, or the winner and the result."""
     out, _ = finished
-    before = (out / "latency.csv").read_text(), (out / "study.log").read_text(), (out / "winner.json").read_text()
-    (out / "result.json").unlink()
-    again = evonas("flash", *SMALL, *BUDGET, "--out", out)
-    assert again.returncode == 0, again.stderr
-    assert (out / "result.json").exists()
-    assert before == ((out / "latency.csv").read_text(), (out / "study.log").read_text(), (out / "winner.json").read_text())
-    other = evonas("flash", *SMALL, "--budget", "accuracy=60%..", "--out", out)
-    assert other.returncode == 2
-    assert "was made with budget=" in other.stderr
+    whole = json.loads((out / "result.json").read_text())
+    for stage in ("measured", "winner"):
+        run = tmp_path / stage
+        shutil.copytree(out, run)
+        (run / "result.json").unlink()
+        (run / "winner.json").unlink()
+        if stage == "measured":
+            lines = (run / "latency.csv").read_text().splitlines(keepends=True)
+            (run / "latency.csv").write_text("".join(lines[:-1]))
+        before = (run / "study.log").read_text()
+        again = evonas("flash", *SMALL, *BUDGET, "--out", run)
+        assert again.returncode == 0, again.stderr
+        result = json.loads((run / "result.json").read_text())
+        assert (run / "study.log").read_text() == before, "no sample is trained again"
+        if stage != "measured":  # a latency measured again is another number
+            assert result["architecture"] == whole["architecture"]
+            assert result["accuracy"] == whole["accuracy"]
+
+
+def test_another_budget_is_searched_with_the_samples_that_are_there(finished, tmp_path):
+    out, _ = finished
+    run = tmp_path / "other"
+    shutil.copytree(out, run)
+    before = (run / "latency.csv").read_text(), (run / "study.log").read_text()
+    done = evonas("flash", *SMALL, "--budget", "accuracy=20%..", "--budget", "macs=3M", "--out", run)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((run / "result.json").read_text())
+    assert result["costs"]["macs"] <= 3e6
+    assert before == ((run / "latency.csv").read_text(), (run / "study.log").read_text())
+    refused = evonas("flash", *SMALL, *BUDGET, "--connection", "addition", "--out", run)
+    assert refused.returncode == 2
+    assert "was made with connection='concatenation', not 'addition'" in refused.stderr
+
+
+def test_the_report_is_written_again(finished):
+    out, _ = finished
+    (out / "report.html").unlink()
+    done = evonas("report", out)
+    assert done.returncode == 0, done.stderr
+    assert "The most accuracy for its latency" in (out / "report.html").read_text()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("budget", "more", "said"),
     [
-        ([], "needs a lower bound on accuracy"),
-        (["--budget", "latency=1ms"], "the smallest network always wins"),
-        (["--budget", "accuracy=0.5..", "--budget", "energy=1mJ"], "Unknown cost 'energy'"),
-        (["--budget", "accuracy=0.5..", "--connection", "sum"], "Unknown connection"),
-        (["--budget", "accuracy=0.5..", "--hardware", "nowhere.json"], "There is no file nowhere.json"),
+        ([], {}, "needs a lower bound on accuracy"),
+        (["latency=1ms"], {}, "the smallest network always wins"),
+        (["accuracy=0.."], {}, "needs a lower bound on accuracy"),
+        (["accuracy=70.."], {}, "accuracy lies between 0 and 1"),
+        (["accuracy=0.5..", "energy=1mJ"], {}, "Unknown cost 'energy'"),
+        (["accuracy=0.5..", "macs=10"], {}, "No network of this space meets macs <= 10"),
+        (["accuracy=50%..", "latency=fast"], {}, "Malformed number 'fast'"),
+        (["accuracy=50%..", "latency=10%..3ms", "latency=1ms"], {}, "Two bounds on 'latency'"),
+        (["accuracy=0.5.."], {"connection": "sum"}, "Unknown connection"),
+        (["accuracy=0.5.."], {"hardware": "nowhere.json"}, "There is no file nowhere.json"),
     ],
 )
-def test_what_makes_no_sense_is_refused_before_anything_is_trained(tmp_path, arguments, said):
-    done = evonas("flash", *SMALL, *arguments, "--out", tmp_path / "run", timeout=60)
-    assert done.returncode == 2
-    assert said in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+def test_what_makes_no_sense_is_refused_before_anything_is_trained(tmp_path, budget, more, said):
+    with pytest.raises(UsageError, match=said) as error:
+        flash(data="digits", budget=budget, out=str(tmp_path / "run"), device="cpu", **more)
+    assert "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_refusal_is_one_line_and_status_2(tmp_path):
+    done = evonas("flash", *SMALL, "--budget", "latency=1ms", "--out", tmp_path / "run", timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.startswith("evonas: Accuracy per cost needs a lower bound")
+    assert len(done.stderr.strip().splitlines()) == 1
 
 
 def test_a_device_file_gives_energy_and_area_and_nothing_is_measured(tmp_path):
@@ -126,17 +176,28 @@ def test_a_device_is_measured_by_a_command_and_searched_for(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("command", "said"),
     [
-        (["--out", "board.txt"], "no name that ends in .csv"),
-        (["--out", "board.csv", "--command", "true"], "expected {file} in it"),
-        (["--out", "board.csv", "--command", "no-such-program {file}"], "no-such-program gave no latency"),
-        (["--out", "board.csv", "--command", "cat {file}x"], "cat ended with status 1"),
-        (["--out", "board.csv", "--command", "echo {file} -3"], "printed -3.0; expected a positive number"),
+        ("true", "expected {file} in it"),
+        ("cat '{file}", "No closing quotation"),
+        ("no-such-program {file}", "no-such-program gave no latency"),
+        ("cat {file}x", "cat ended with status 1"),
+        ("echo {file} fast", "echo gave no latency"),
+        ("echo {file} -3", "printed -3.0; expected a positive number"),
     ],
 )
-def test_a_command_that_gives_no_latency_is_named(tmp_path, arguments, said):
-    done = evonas("measure", "--data", "digits", "--depths", "1,1,1", *arguments, cwd=tmp_path, timeout=60)
-    assert done.returncode == 2
-    assert said in done.stderr
-    assert not list(tmp_path.glob("*.csv"))
+def test_a_command_that_gives_no_latency_is_named(tmp_path, command, said):
+    with pytest.raises(UsageError, match=re.escape(said)):
+        command_backend(command)(tmp_path / "network.onnx", (3, 8, 8))
+
+
+def test_a_command_is_told_file_and_shape(tmp_path):
+    assert command_backend("echo {file} {shape} 1.25")(tmp_path / "a network.onnx", (3, 8, 8)) == 1.25
+    script = tmp_path / "count.py"
+    script.write_text("import sys; print(len(sys.argv), sys.argv[1].endswith('a network.onnx'), sys.argv[2] == '3x8x8', 7)\n")
+    assert command_backend(f"{sys.executable} {script} {{file}} {{shape}}")(tmp_path / "a network.onnx", (3, 8, 8)) == 7
+
+
+def test_a_device_file_has_a_name_that_says_so(tmp_path):
+    with pytest.raises(UsageError, match=r"no name that ends in \.csv"):
+        measure_device(out=str(tmp_path / "board.txt"))

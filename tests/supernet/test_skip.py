@@ -129,3 +129,15 @@ def test_what_makes_no_sense_is_refused(arguments, said):
         skip_cells((3, 16, 16), 10, **arguments)
     with pytest.raises(UsageError, match="too small for 3 cells"):
         skip_cells((3, 3, 3), 10)
+
+
+@pytest.mark.parametrize("connection", ["concatenation", "addition"])
+def test_the_links_of_a_network_are_saved_with_its_weights(connection):
+    """Weights mean nothing on other links: a network that drew others takes over those it is loaded with."""
+    cell, other = (SkipCell(3, 4, 6, 7, 1, connection, (seed, 0)).eval() for seed in (0, 1))
+    x = torch.randn(2, 3, 5, 5)
+    with torch.no_grad():
+        assert any(not torch.equal(a, b) for a, b in zip(cell.state_dict().values(), other.state_dict().values(), strict=True))
+        other.load_state_dict(cell.state_dict())
+        assert torch.equal(cell(x), other(x))
+        assert other.sources == cell.sources

@@ -1,0 +1,73 @@
+"""The latency of a device as a cost, learned from a few measurements on it and from devices that were measured before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.pipeline import make_pipeline
+
+from evonas.errors import UsageError
+from evonas.space import Population, SearchSpace
+from predictors.devices import FEWEST_ALONE, FEWEST_TO_LEARN, KnownDevices, MeasuredDevice
+from predictors.latency import Residual
+from predictors.transfer import DeviceTransfer
+
+Floats = npt.NDArray[np.float64]
+
+FOLDS = 20
+
+
+@dataclass(frozen=True)
+class DeviceLatency:
+    """Milliseconds of a device as a cost.
+
+    Attributes:
+        device: its name.
+        model: a fitted regressor of milliseconds over populations.
+        residual: how well measured networks are foretold by fits that have not seen them.
+    """
+
+    device: str
+    model: Any
+    residual: Residual
+    unit: str = "ms"
+
+    def __call__(self, population: Population) -> Floats:
+        """Milliseconds of every row: shape (n,)."""
+        return np.asarray(self.model.predict(population), dtype=np.float64)
+
+
+def learned(space: SearchSpace, device: MeasuredDevice, known: Sequence[MeasuredDevice]) -> DeviceLatency:
+    """The latency of a device with a few measurements and the help of known ones; from 20 measurements on, also without.
+
+    Raises:
+        UsageError: fewer than three measurements, or too few to do without known devices.
+    """
+    if len(device.population) < FEWEST_TO_LEARN:
+        raise UsageError(
+            f"The device {device.name!r} has {len(device.population)} networks; expected {FEWEST_TO_LEARN} or more, best ten. Measure more."
+        )
+    if len(device.population) < FEWEST_ALONE and all(len(other.population) < FEWEST_ALONE for other in known):
+        raise UsageError(
+            f"The device {device.name!r} has {len(device.population)} networks, and no device file beside it has {FEWEST_ALONE} to learn "
+            f"from; expected {FEWEST_ALONE} networks, or the file of a device that was measured on as many in the same folder."
+        )
+    alone = all(len(other.population) < FEWEST_ALONE for other in known)
+    features = KnownDevices(space, [device] if alone else known).fit()
+    X, y = features.transform(device.population), device.milliseconds
+    errors = features.errors_[0] if alone else _held_out(X, y)
+    residual = Residual(len(errors), float(errors.mean()), float(errors.max()))
+    return DeviceLatency(device.name, make_pipeline(features, DeviceTransfer()).fit(device.population, y), residual)
+
+
+def _held_out(X: Floats, y: Floats) -> Floats:
+    """Relative errors on networks that a fit to the others foretells: one at a time, or a twentieth where there are many."""
+    errors = np.empty(len(y))
+    for part in np.array_split(np.random.default_rng(0).permutation(len(y)), min(FOLDS, len(y))):
+        others = np.setdiff1d(np.arange(len(y)), part)
+        errors[part] = np.abs(DeviceTransfer().fit(X[others], y[others]).predict(X[part]) / y[part] - 1)
+    return errors
