@@ -15,7 +15,7 @@ import typer
 from evonas.errors import UsageError
 from evonas.space import Population
 from predictors.costs import macs
-from predictors.devices import KnownDevices, MeasuredDevice, read_device, read_devices, write_device
+from predictors.devices import FEWEST_ALONE, KnownDevices, MeasuredDevice, read_device, read_devices, write_device
 from predictors.latency import spread
 from predictors.runtime import Backend, command_backend, measure, time_onnx
 from predictors.transfer import worth_measuring
@@ -43,8 +43,8 @@ def measure_device(
 ) -> None:
     """Measure networks of the mbconv space on a device, into a CSV file that `--latency-table` takes.
 
-    Where other CSV files lie in the folder, the networks are those on which these devices disagree the most. Measured networks stay
-    in the file: the same command again goes on, and a larger --networks adds to them.
+    Where other CSV files lie in the folder, the networks are chosen by what these devices say of them. Measured networks stay in the
+    file: the same command again goes on, and a larger --networks adds to them. A device of 20 networks or more can teach others.
 
     Example: evonas measure --data cifar10 --command "./time_on_board.sh {file}" --out devices/board.csv
     """
@@ -78,10 +78,10 @@ def measure_device(
 
 
 def _chosen(supernet: ChainSupernet, path: Path, networks: int, seed: int) -> Population:
-    """Spread over the MACs of the space; or, where other devices are known, where these disagree."""
+    """Spread over the MACs of the space; or, where a device is known, over what known devices say."""
     space = supernet.space
     known = read_devices(path.parent, space, but=path.stem)
-    if not known:
+    if all(len(device.population) < FEWEST_ALONE for device in known):
         return spread(space, macs(space, supernet.parts()), networks, seed)
     candidates = np.unique(space.sample(CANDIDATES, np.random.default_rng([seed, 4])), axis=0)
     return candidates[worth_measuring(KnownDevices(space, known).fit().transform(candidates), networks)]

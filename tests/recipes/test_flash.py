@@ -16,7 +16,7 @@ from predictors.runtime import command_backend
 from predictors.runtime import run as run_onnx
 from recipes.delivery import load_model
 from recipes.flash import flash
-from recipes.measure import measure_device
+from recipes.measure import _chosen, measure_device
 from supernet import load, mbconv, skip_cells
 
 SMALL = ["--data", "digits", "--measured", "10", "--samples", "6", "--sample-epochs", "2", "--retrain-epochs", "8", "--device", "cpu"]
@@ -201,3 +201,18 @@ def test_a_command_is_told_file_and_shape(tmp_path):
 def test_a_device_file_has_a_name_that_says_so(tmp_path):
     with pytest.raises(UsageError, match=r"no name that ends in \.csv"):
         measure_device(out=str(tmp_path / "board.txt"))
+
+
+def test_what_is_measured_first_is_spread_over_the_space_and_then_over_devices(tmp_path):
+    supernet = mbconv((1, 8, 8), 10, depths=(1, 2, 1))
+    space, cost = supernet.space, macs(supernet.space, supernet.parts())
+    first = _chosen(supernet, tmp_path / "board1.csv", 10, 0)
+    assert len(np.unique(first, axis=0)) == 10
+    assert np.ptp(cost(first)) > 0.8 * np.ptp(cost(space.sample(1000, np.random.default_rng(0))))
+    write_device(tmp_path / "board1.csv", space, MeasuredDevice("board1", first, 1e-5 * cost(first)))
+    assert (_chosen(supernet, tmp_path / "board2.csv", 10, 0) == first).all(), "ten networks do not say yet what the others would"
+    many = np.unique(space.sample(60, np.random.default_rng(1)), axis=0)
+    write_device(tmp_path / "phone.csv", space, MeasuredDevice("phone", many, 1e-5 * cost(many)))
+    chosen = _chosen(supernet, tmp_path / "board2.csv", 10, 0)
+    assert len(np.unique(chosen, axis=0)) == 10
+    assert (chosen != first).any()
