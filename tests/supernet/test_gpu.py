@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from supernet import InheritedFitness, StandAlone, UniformPaths, accuracy, mbconv, score_one_by_one, train
+from supernet import InheritedFitness, StandAlone, TrainedFitness, UniformPaths, accuracy, mbconv, score_one_by_one, skip_cells, train
 
 pytestmark = pytest.mark.gpu
 GPU = torch.device("cuda")
@@ -58,3 +58,10 @@ def test_gpu_and_cpu_agree(digits, rng):
     on_gpu = InheritedFitness(supernet, digits.search, digits.train.head(256), device=GPU)(population)
     on_cpu = InheritedFitness(supernet, digits.search, digits.train.head(256))(population)
     assert np.abs(on_gpu - on_cpu).max() < 0.03
+
+
+@pytest.mark.parametrize("connection", ["concatenation", "addition"])
+def test_networks_with_skips_learn(digits, connection):
+    family = skip_cells(digits.image_shape, 10, connection=connection, base_widths=(8, 16), depths=(3, 4, 5), skips=(0, 8))
+    fitness = TrainedFitness(family.network, digits, device=GPU, epochs=15)
+    assert (fitness(family.space.population([(1, 2, 1, 2, 1), (0, 0, 0, 0, 0)])) > 0.5).all()
