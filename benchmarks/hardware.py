@@ -17,6 +17,7 @@ import numpy as np
 from rows import Rows
 
 from predictors import fit_hardware
+from predictors.hardware import FEATURES
 from predictors.runtime import measure
 from supernet import skip_cells
 from supernet.spaces.skip import SkipFamily
@@ -35,7 +36,8 @@ def main() -> None:
     milliseconds = [row["milliseconds"] for row in found]
     print(f"{a.networks} networks, {min(milliseconds):.3f} to {max(milliseconds):.3f} ms")
     for what, features in (
-        ("macs, params, activations, layers", ("macs", "params", "activations", "layers")),
+        ("macs, params, activations, layers, connections", FEATURES),
+        ("without connections", FEATURES[:-1]),
         ("macs, layers", ("macs", "layers")),
         ("macs", ("macs",)),
         ("params", ("params",)),

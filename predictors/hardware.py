@@ -1,9 +1,9 @@
 """Latency, energy and area as non-negative sums of what a network's layers add up to.
 
 The hardware models of Li et al., "FLASH", 2021, arXiv 2108.00568: each cost is linear in totals over the layers (MACs, weights, traffic
-of activations, number of layers, a constant), with coefficients from least squares on measured networks. Departures: coefficients are
-never negative, so a larger network never costs less, and errors are weighed relative to what was measured; the paper's features of
-in-memory computing tiles stand behind a device's own coefficients, which a file may give:
+of activations, number of layers and of connections that skip some, a constant), with coefficients from least squares on measured
+networks. Departures: coefficients are never negative, so a larger network never costs less, and errors are weighed relative to what
+was measured; the paper's features of in-memory computing tiles stand behind a device's own coefficients, which a file may give:
 
     {"device": "my accelerator",
      "energy": {"unit": "mJ", "macs": 4.6e-9, "activations": 2.1e-7, "constant": 0.02},
@@ -31,7 +31,7 @@ from predictors.positive import PositiveRegressor
 Floats = npt.NDArray[np.float64]
 Totals = Callable[[Population], Mapping[str, Floats]]
 
-FEATURES = ("macs", "params", "activations", "layers")
+FEATURES = ("macs", "params", "activations", "layers", "connections")
 FOLDS = 5
 UNITS = {"latency": "ms", "energy": "mJ", "area": "mm2"}
 

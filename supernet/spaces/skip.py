@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -82,9 +83,11 @@ class SkipFamily:
         """What hardware models look at, added up over all convolutions and the classifier, in closed form: arrays of shape (n,).
 
         Returns:
-            `macs`; `params`; `activations`, elements of the maps that layers read and write; `layers`, convolutions and classifier.
+            `macs`; `params`; `activations`, elements of the maps that layers read and write; `layers`, convolutions and classifier;
+            `connections`, pairs of layers of which one takes channels of the other.
         """
-        widths, depths, skips = (part.astype(np.float64) for part in self.cells(population))
+        cells = self.cells(population)
+        widths, depths, skips = (part.astype(np.float64) for part in cells)
         taken = _taken(widths, depths, skips)
         before = np.concatenate([widths[:, :1], widths[:, :-1]], axis=1)
         pixels = np.array([self._pixels(c) for c in range(len(self.base_widths))], dtype=np.float64)
@@ -98,7 +101,17 @@ class SkipFamily:
             "params": ((9 * widths + 2) * read).sum(1) + 9 * stem * widths[:, 0] + 2 * last + (last + 1) * self.classes,
             "activations": (read_pixels + pixels * depths * widths).sum(1) + pixels[0] * (stem + widths[:, 0]) + last + self.classes,
             "layers": depths.sum(1) + 2,
+            "connections": self._connections(cells),
         }
+
+    def _connections(self, cells: Cells) -> Floats:
+        deepest, most = (max(map(int, choice.options)) for choice in self.space.choices[-2:])
+        total = np.zeros(len(cells.widths))
+        for c in range(len(self.base_widths)):
+            for width in np.unique(cells.widths[:, c]):
+                rows = cells.widths[:, c] == width
+                total[rows] += _joined(int(width), deepest, most, (LINKS_SEED, c))[cells.depths[rows, c], cells.skips[rows, c]]
+        return total
 
     def _pixels(self, cell: int) -> int:
         height, width = self.image_shape[1:]
@@ -234,9 +247,24 @@ def chosen_channels(width: int, layer: int, skips: int, seed: tuple[int, ...]) -
         skips: most channels taken.
         seed: of the cell.
     """
-    older = max(width * (layer - 2), 0)
-    rng = np.random.default_rng([*seed, width, layer])
-    return np.sort(rng.permutation(older)[: min(skips, older)])
+    return np.sort(_drawn(width, layer, seed)[:skips])
+
+
+def _drawn(width: int, layer: int, seed: tuple[int, ...]) -> Integers:
+    """All older channels of a layer, in the order in which they are taken."""
+    return np.random.default_rng([*seed, width, layer]).permutation(max(width * (layer - 2), 0))
+
+
+@cache
+def _joined(width: int, deepest: int, most: int, seed: tuple[int, ...]) -> Integers:
+    """How many pairs of layers a cell joins by skips, for every depth and every number of skips: shape (deepest + 1, most + 1)."""
+    table = np.zeros((deepest + 1, most + 1), dtype=np.int64)
+    for layer in range(3, deepest + 1):
+        sources = _drawn(width, layer, seed) // width
+        new = np.zeros(len(sources) + 1, dtype=np.int64)
+        new[np.unique(sources, return_index=True)[1] + 1] = 1
+        table[layer:] += np.cumsum(new)[np.minimum(np.arange(most + 1), len(sources))]
+    return table
 
 
 def _cells(choices: Sequence[Choice], base_widths: Sequence[int], population: Population) -> Cells:

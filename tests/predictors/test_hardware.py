@@ -13,7 +13,7 @@ from supernet import skip_cells
 
 FAMILY = skip_cells((3, 16, 16), 10, layout="small")
 POPULATION = FAMILY.space.sample(60, np.random.default_rng(0))
-TRUE = {"macs": 2e-8, "params": 1e-7, "activations": 3e-7, "layers": 0.004, "constant": 0.05}
+TRUE = {"macs": 2e-8, "params": 1e-7, "activations": 3e-7, "layers": 0.004, "connections": 0.001, "constant": 0.05}
 
 
 def truth(population):

@@ -25,7 +25,7 @@ def models(family, rng):
     g = degree.transform(sample)
     model = make_pipeline(degree, DegreeAccuracy()).fit(sample, 1 / (1.05 + np.exp(0.8 * np.median(g) / g[:, 0] - 3)))
     means = {name: values.mean() for name, values in family.totals(sample).items()}
-    shares = rng.dirichlet(np.ones(4), size=3)
+    shares = rng.dirichlet(np.ones(5), size=3)
     costs = {
         name: HardwareCost("", {key: share / means[key] for key, share in zip(means, row, strict=True)}, family.totals)
         for name, row in zip(COSTS, shares, strict=True)

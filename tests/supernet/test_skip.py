@@ -34,6 +34,7 @@ def test_totals_equal_what_the_built_network_has(connection, rng):
         assert totals["params"][i] == count_params(network, family.image_shape)
         assert totals["layers"][i] == sum(isinstance(m, nn.Conv2d | nn.Linear) for m in network.modules())
         assert totals["activations"][i] == traffic(network, family.image_shape)
+        assert totals["connections"][i] == sum(len(sources) for cell in network if isinstance(cell, SkipCell) for sources in cell.sources)
 
 
 def traffic(network, image_shape):
