@@ -17,6 +17,7 @@ import gc
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ BEHIND = 1e100
 MOST_CHOICES = 10
 SHORT = 3
 FAR = 0.5
+MOST_STARTS = 24
 FORETOLD = 16
 PAIRS = 60
 
@@ -105,7 +107,7 @@ def _explore(memory: _Memory, coarse: int, anchors: int, steps: tuple[int, ...])
         minima = _minima(memory, np.zeros_like(last), last, step)
         for anchor in minima[np.argsort(memory.merit(minima), kind="stable")][:anchors]:
             _minima(memory, np.maximum(anchor - step, 0), np.minimum(anchor + step, last), np.ones_like(step))
-    for start in _starts(memory):
+    for start in islice(_starts(memory), MOST_STARTS):
         if memory.left < _calls_of_a_round(memory.space, steps):
             break
         _polish(memory, start, steps)
