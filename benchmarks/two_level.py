@@ -70,9 +70,8 @@ def exact(sets: int, trained: list[Any], measured: list[Any]) -> None:
         seconds.append(time.perf_counter() - start)
         calls.append(found.calls)
         counts["right" if found.value <= objective[keeps].min() + 1e-9 else "worse"] += 1
-    print(
-        f"{len(everything):,} networks, {sets} constraint sets: {counts}; median {np.median(seconds):.3f} s, longest {max(seconds):.3f} s, most calls {max(calls)}"
-    )
+    spent = f"median {np.median(seconds):.3f} s, longest {max(seconds):.3f} s, most calls {max(calls)}"
+    print(f"{len(everything):,} networks, {sets} constraint sets: {counts}; {spent}")
 
 
 def peers(sets: int, trained: list[Any], measured: list[Any]) -> None:
