@@ -70,7 +70,9 @@ def read_device(path: str | Path, space: SearchSpace) -> MeasuredDevice:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"Cannot read {path}: {error}. Expected a CSV file with a column for every choice and {MILLISECONDS!r}.") from None
     if missing := [name for name in expected if name not in columns]:
-        raise UsageError(f"{path} lacks the column {missing[0]!r}; expected {', '.join(expected)}. Every CSV file beside it has them too.")
+        raise UsageError(
+            f"{path} lacks the column {missing[0]!r}; expected {', '.join(expected)}. A folder of devices holds files of one space."
+        )
     if extra := [name for name in columns if name not in expected]:
         raise UsageError(f"{path}: {unknown('column', extra[0], expected)}")
     if len(columns) != len(expected):

@@ -209,7 +209,6 @@ class SkipCell(nn.Module):
             inputs = in_channels if i == 0 else width + (0 if self.adds else len(taken))
             convolution = nn.Conv2d(inputs, width, 3, stride if i == 0 else 1, padding=1, bias=False)
             self.layers.append(nn.Sequential(nn.BatchNorm2d(inputs), nn.ReLU(inplace=True), convolution))
-
         self._wire()
         self.register_load_state_dict_post_hook(lambda cell, keys: cell._wire())
 
@@ -269,9 +268,7 @@ def _joined(width: int, deepest: int, most: int, seed: tuple[int, ...]) -> Integ
 
 def _cells(choices: Sequence[Choice], base_widths: Sequence[int], population: Population) -> Cells:
     numbers = [np.array([int(option) for option in choice.options])[population[:, i]] for i, choice in enumerate(choices)]
-    return Cells(
-        numbers[0][:, None] * np.array(base_widths), np.stack(numbers[1::2], axis=1).copy(), np.stack(numbers[2::2], axis=1).copy()
-    )
+    return Cells(numbers[0][:, None] * np.array(base_widths), np.stack(numbers[1::2], axis=1), np.stack(numbers[2::2], axis=1))
 
 
 def _canonical(choices: tuple[Choice, ...], base_widths: tuple[int, ...], population: Population) -> Population:

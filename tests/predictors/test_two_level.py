@@ -69,9 +69,12 @@ def test_the_paper_space_takes_a_moment_and_beats_random_search():
     family = skip_cells((3, 32, 32), 10)
     known = models(family, np.random.default_rng(5))
     budget = Budget(known, ["accuracy=0.87.."])
-    start = time.perf_counter()
-    found = flash_search(family.space, budget, COSTS)
-    assert time.perf_counter() - start < 0.5, "0.1 s measured on an idle core"
+    seconds = []
+    for _ in range(3):  # the shortest: the others may have waited for another process
+        start = time.perf_counter()
+        found = flash_search(family.space, budget, COSTS)
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 0.5, "0.1 s measured on an idle core"
     random = family.space.sample(20_000, np.random.default_rng(0))
     assert found.value <= accuracy_per_cost(COSTS)(budget.values(random[budget.feasible(random)])).min()
 
