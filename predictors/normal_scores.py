@@ -1,9 +1,10 @@
 """A regressor that learns ranks and speaks in accuracies.
 
 Accuracies of random networks have a long lower tail. Least squares spends its flexibility on how bad the worst are; a search wants to
-know which are best. Fitted to the normal scores of the ranks, every predictor that was compared ranks NAS-Bench-201 better, by .02 to .33 in
-Kendall tau; on NAS-Bench-Macro ridge, trees and Gaussian processes gain .02 to .10, neural ensembles (they minimise the absolute error)
-and trees with NN-Degree features nothing (docs/evidence.md). The way back is the piecewise linear one through the training scores.
+know which are best. Fitted to the normal scores of the ranks, every predictor that was compared ranks NAS-Bench-201 better, by .02 to
+.33 in Kendall tau. On NAS-Bench-Macro ridge, trees and Gaussian processes gain .02 to .10; neural ensembles, which minimise the absolute
+error, and trees with NN-Degree features gain nothing (docs/evidence.md). The way back is the piecewise linear one through the training
+scores.
 """
 
 from __future__ import annotations
