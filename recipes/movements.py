@@ -29,6 +29,7 @@ from supernet.chain import ChainSupernet
 from supernet.data import ImageData
 from supernet.training.loop import Way, load_checkpoint, train
 from supernet.training.standalone import StandAlone
+from supernet.training.team import from_first
 
 NETWORKS_MEASURED_WHOLE = 10
 ENOUGH = 0.9
@@ -155,7 +156,7 @@ def retrain(
     run: RunFolder, supernet: ChainSupernet, architecture: Architecture, data: ImageData, *, inherit: bool, **settings: Any
 ) -> nn.Module:
     """Train the winner on its own, from scratch or from its inherited weights, into `retrain.pt`."""
-    network = supernet.subnet(architecture, fresh_seed=None if inherit else settings["seed"])
+    network = supernet.subnet(from_first(architecture), fresh_seed=None if inherit else settings["seed"])
     identity = {"architecture": list(architecture), "inherit": inherit}
     with bar("retrain winner") as update:
         train(
@@ -168,6 +169,12 @@ def retrain(
             **settings,
         )
     return network
+
+
+def help_retrain(supernet: ChainSupernet, data: ImageData, *, inherit: bool, **settings: Any) -> None:
+    """The part of the other processes in `retrain`: they wait for the architecture that the first one finds, and help to train it."""
+    network = supernet.subnet(from_first(()), fresh_seed=None if inherit else settings["seed"])
+    train(network, StandAlone(), data.train, **settings)
 
 
 def _latency(run: RunFolder, supernet: ChainSupernet, file: str | None, seed: int) -> LatencyTable:

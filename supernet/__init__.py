@@ -4,13 +4,15 @@ from supernet.chain import ChainSupernet
 from supernet.data import ImageData
 from supernet.fitness import InheritedFitness, recalibrate, score_one_by_one
 from supernet.loading import load
-from supernet.spaces import mbconv, skip_cells
+from supernet.spaces import macro, mbconv, skip_cells
+from supernet.training.fair import FairPaths
 from supernet.training.loop import pick_device, train
 from supernet.training.standalone import StandAlone, TrainedFitness, accuracy
 from supernet.training.uniform import UniformPaths
 
 __all__ = [
     "ChainSupernet",
+    "FairPaths",
     "ImageData",
     "InheritedFitness",
     "StandAlone",
@@ -18,6 +20,7 @@ __all__ = [
     "UniformPaths",
     "accuracy",
     "load",
+    "macro",
     "mbconv",
     "pick_device",
     "recalibrate",

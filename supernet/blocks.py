@@ -7,10 +7,12 @@ Hu et al., 2017, arXiv 1709.01507, with the reduced width taken from the block's
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
+
+Activation = Callable[..., nn.Module]  # a class such as nn.ReLU, which takes inplace
 
 
 class SqueezeExcite(nn.Module):
@@ -36,31 +38,41 @@ class InvertedResidual(nn.Module):
         expansion: hidden channels are this many times the channels in.
         stride: of the depthwise filter.
         squeeze_excite: gate the hidden channels.
+        activation: after the first two convolutions.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel: int, expansion: int, stride: int = 1, squeeze_excite: bool = False
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        expansion: int,
+        stride: int = 1,
+        squeeze_excite: bool = False,
+        activation: Activation = nn.ReLU6,
     ) -> None:
         super().__init__()
         hidden = in_channels * expansion
         self.residual = stride == 1 and in_channels == out_channels
-        self.expand = conv_bn(in_channels, hidden, 1)
-        self.depthwise = conv_bn(hidden, hidden, kernel, stride=stride, groups=hidden)
+        self.expand = conv_bn(in_channels, hidden, 1, activation=activation)
+        self.depthwise = conv_bn(hidden, hidden, kernel, stride=stride, groups=hidden, activation=activation)
         self.squeeze_excite = SqueezeExcite(hidden, max(in_channels // 4, 4)) if squeeze_excite else nn.Identity()
-        self.project = conv_bn(hidden, out_channels, 1, activation=False)
+        self.project = conv_bn(hidden, out_channels, 1, activation=None)
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.project(self.squeeze_excite(self.depthwise(self.expand(x))))
         return x + out if self.residual else out
 
 
-def conv_bn(in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1, activation: bool = True) -> nn.Sequential:
-    """Convolution without bias, batch norm and, unless told otherwise, ReLU6; "same" padding for odd kernels."""
+def conv_bn(
+    in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1, activation: Activation | None = nn.ReLU6
+) -> nn.Sequential:
+    """Convolution without bias, batch norm and, unless there is none, an activation; "same" padding for odd kernels."""
     layers: list[nn.Module] = [
         nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False),
         nn.BatchNorm2d(out_channels),
     ]
-    return nn.Sequential(*layers, nn.ReLU6(inplace=True)) if activation else nn.Sequential(*layers)
+    return nn.Sequential(*layers) if activation is None else nn.Sequential(*layers, activation(inplace=True))
 
 
 class ChoiceBlock(nn.Module):

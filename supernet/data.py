@@ -14,6 +14,9 @@ from torch import Tensor
 from evonas.errors import UsageError
 
 Batch = tuple[Tensor, Tensor]
+Share = tuple[int, int]
+
+ALL: Share = (0, 1)
 
 
 class Part(Protocol):
@@ -21,8 +24,11 @@ class Part(Protocol):
 
     def __len__(self) -> int: ...
 
-    def epoch(self, batch_size: int, seed: tuple[int, int], device: torch.device) -> Iterator[Batch]:
-        """Shuffled and augmented, as `seed` says; the last incomplete batch is left out."""
+    def epoch(self, batch_size: int, seed: tuple[int, int], device: torch.device, share: Share = ALL) -> Iterator[Batch]:
+        """Shuffled and augmented, as `seed` says; the last incomplete batch is left out.
+
+        Of every batch, the share (k, n) is images k, k + n, k + 2n, ...
+        """
 
     def batches(self, batch_size: int, device: torch.device) -> Iterator[Batch]:
         """In a fixed order and without augmentation, complete."""
@@ -53,7 +59,7 @@ class TensorPart:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def epoch(self, batch_size: int, seed: tuple[int, int], device: torch.device) -> Iterator[Batch]:
+    def epoch(self, batch_size: int, seed: tuple[int, int], device: torch.device, share: Share = ALL) -> Iterator[Batch]:
         """See `Part.epoch`. Images and shuffling stay on the device."""
         generator = torch.Generator(device=device).manual_seed(int(np.random.default_rng(seed).integers(1 << 62)))
         part = self._on(device)
@@ -61,7 +67,8 @@ class TensorPart:
         size = min(batch_size, len(self))
         for i in range(0, len(self) - size + 1, size):
             rows = order[i : i + size]
-            yield part._normalised(part._augmented(part.images[rows], generator)), part.labels[rows]
+            mine = slice(share[0], None, share[1])
+            yield part._normalised(part._augmented(part.images[rows], generator)[mine]), part.labels[rows][mine]
 
     def batches(self, batch_size: int, device: torch.device) -> Iterator[Batch]:
         """See `Part.batches`."""
@@ -122,24 +129,27 @@ class FolderPart:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def epoch(self, batch_size: int, seed: tuple[int, int], device: torch.device) -> Iterator[Batch]:
-        """See `Part.epoch`."""
+    def epoch(self, batch_size: int, seed: tuple[int, int], device: torch.device, share: Share = ALL) -> Iterator[Batch]:
+        """See `Part.epoch`. Only the images of the share are decoded; their augmentation depends on it."""
+        (mine, shares), size = share, min(batch_size, len(self))
         generator = torch.Generator().manual_seed(int(np.random.default_rng(seed).integers(1 << 62)))
-        decoded = self._decoded(self.augmented, len(self), min(batch_size, len(self)), shuffle=True, drop_last=True, generator=generator)
+        order = torch.randperm(len(self), generator=generator)[: len(self) // size * size]
+        generator.manual_seed(generator.initial_seed() + mine)
+        decoded = self._decoded(self.augmented, order.view(-1, size)[:, mine::shares].flatten(), size // shares, generator=generator)
         return self._normalised(decoded, device)
 
     def batches(self, batch_size: int, device: torch.device) -> Iterator[Batch]:
         """See `Part.batches`."""
-        return self._normalised(self._decoded(self.plain, len(self), batch_size), device)
+        return self._normalised(self._decoded(self.plain, torch.arange(len(self)), batch_size), device)
 
     def head(self, n: int) -> TensorPart:
         """The first n images, decoded once."""
-        images, labels = zip(*self._decoded(self.plain, n, 64), strict=True)
+        images, labels = zip(*self._decoded(self.plain, torch.arange(min(n, len(self))), 64), strict=True)
         return TensorPart(torch.cat(images), torch.cat(labels), self.mean, self.scale)
 
-    def _decoded(self, dataset: Any, n: int, batch_size: int, **options: Any) -> Iterator[Batch]:
-        """Batches (uint8 images, labels) of the first n images."""
-        subset = torch.utils.data.Subset(dataset, self.rows[:n].tolist())
+    def _decoded(self, dataset: Any, order: Tensor, batch_size: int, **options: Any) -> Iterator[Batch]:
+        """Batches (uint8 images, labels) of the images in this order."""
+        subset = torch.utils.data.Subset(dataset, self.rows[order.numpy()].tolist())
         pin = torch.cuda.is_available()
         try:
             yield from torch.utils.data.DataLoader(subset, batch_size, num_workers=self.workers, pin_memory=pin, **options)

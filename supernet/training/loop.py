@@ -8,6 +8,7 @@ weights, bit for bit on the CPU with the same number of threads.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,7 +19,8 @@ from torch import Tensor, nn
 
 from evonas.errors import UsageError
 from evonas.files import written_whole
-from supernet.data import Batch, Part
+from supernet.data import Batch, Part, Share
+from supernet.training import team
 
 
 class Way(Protocol):
@@ -35,14 +37,17 @@ class Way(Protocol):
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """`auto` is the GPU where there is one."""
+    """`auto` is the GPU where there is one; under `torchrun`, the one of this process."""
+    own = f":{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else ""
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        device = torch.device(name)
+        device = torch.device(name + own if name == "cuda" else name)
         torch.zeros(1, device=device)
     except Exception as error:
         raise UsageError(f"Cannot use the device {name!r}: {str(error).splitlines()[0]}. Expected auto, cpu or cuda.") from None
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     return device
 
 
@@ -68,11 +73,13 @@ def train(
     checkpoint: Path | None = None,
     identity: Any = None,
     on_progress: Callable[[float, float], None] | None = None,
+    on_step: Callable[[int], None] | None = None,
 ) -> list[float]:
     """Train in place with SGD, linear warm-up and cosine decay; returns the mean loss of every epoch.
 
-    Parameters without a gradient in a step (everything off the path) are left alone entirely: no weight decay and no
-    momentum reaches them. Weight decay spares 1-dimensional parameters, as in the SPOS code.
+    In a team of processes (`supernet.training.team`) each takes its share of every batch. Parameters without a gradient in a
+    step (everything off the path) are left alone entirely: no weight decay and no momentum reaches them. Weight decay spares
+    1-dimensional parameters, as in the SPOS code.
 
     Args:
         network: moved to `device`, in channels-last layout.
@@ -85,9 +92,11 @@ def train(
         checkpoint: file that is written after every epoch and continued from when it is there.
         identity: plain data that a checkpoint must agree on (the space, the layout) to be continued.
         on_progress: called with (share done, loss) several times an epoch.
+        on_step: called after every step with the number of steps done; what looks at the network while it is trained.
 
     Raises:
-        UsageError: the loss is no longer finite, or the checkpoint is damaged or of something else.
+        UsageError: the loss is no longer finite, the checkpoint is damaged or of something else, or a batch does not divide
+            over the team.
     """
     device = device or torch.device("cpu")
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -96,35 +105,40 @@ def train(
     groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]
     optimizer = torch.optim.SGD(groups, lr=lr, momentum=momentum)
     steps = max(len(part) // min(batch_size, len(part)), 1)
+    share = _share(min(batch_size, len(part)))
     losses: list[float] = []
-    if checkpoint is not None and checkpoint.exists():
-        losses = _resume(checkpoint, network, optimizer, way, identity, epochs)
-    for epoch in range(len(losses), epochs):
-        network.train()
-        rng = np.random.default_rng([seed, epoch])
-        total = torch.zeros((), device=device)
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(int(rng.integers(1 << 62)))
-            for step, batch in enumerate(part.epoch(batch_size, (seed, epoch), device)):
-                rate = lr * schedule(epoch + step / steps, epochs, warmup_epochs)
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
-                optimizer.zero_grad(set_to_none=True)
-                with autocast(device):
-                    loss = way.step(network, batch, rng)
-                loss.backward()  # type: ignore[no-untyped-call]
-                torch.nn.utils.clip_grad_norm_([p for p in network.parameters() if p.grad is not None], clip)
-                optimizer.step()
-                total += loss.detach()
-                if step % 16 == 15 or step == steps - 1:
-                    mean = float(total) / (step + 1)
-                    _require_finite(mean, "loss", epoch, rate)
-                    if on_progress is not None:
-                        on_progress((epoch + (step + 1) / steps) / epochs, mean)
-        _require_finite(float(sum(p.detach().abs().sum() for p in network.parameters())), "sum of the weights", epoch, rate)
-        losses.append(float(total) / steps)
-        if checkpoint is not None:
-            _save(checkpoint, network, optimizer, way, identity, losses)
+    if content := team.from_first(load_checkpoint(checkpoint, identity) if checkpoint is not None and checkpoint.exists() else None):
+        losses = _resume(content, network, optimizer, way, epochs)
+    one_step = team.parallel(_Step(network, way))
+    with team.joint_batch_norm(network):
+        for epoch in range(len(losses), epochs):
+            network.train()
+            rng = np.random.default_rng([seed, epoch])
+            total = torch.zeros((), device=device)
+            with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+                torch.manual_seed(int(rng.integers(1 << 62)) + team.rank())
+                for step, batch in enumerate(part.epoch(batch_size, (seed, epoch), device, share)):
+                    rate = lr * schedule(epoch + step / steps, epochs, warmup_epochs)
+                    for group in optimizer.param_groups:
+                        group["lr"] = rate
+                    optimizer.zero_grad(set_to_none=True)
+                    with autocast(device):
+                        loss = one_step(batch, rng)
+                    loss.backward()
+                    torch.nn.utils.clip_grad_norm_([p for p in network.parameters() if p.grad is not None], clip)
+                    optimizer.step()
+                    total += loss.detach()
+                    if step % 16 == 15 or step == steps - 1:
+                        mean = team.mean(total) / (step + 1)
+                        _require_finite(mean, "loss", epoch, rate)
+                        if on_progress is not None:
+                            on_progress((epoch + (step + 1) / steps) / epochs, mean)
+                    if on_step is not None:
+                        on_step(epoch * steps + step + 1)
+            _require_finite(float(sum(p.detach().abs().sum() for p in network.parameters())), "sum of the weights", epoch, rate)
+            losses.append(mean)
+            if checkpoint is not None and team.rank() == 0:
+                _save(checkpoint, network, optimizer, way, identity, losses)
     network.eval()
     return losses
 
@@ -188,14 +202,30 @@ def _save(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, way:
         torch.save(content, temporary)
 
 
-def _resume(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, way: Way, identity: Any, epochs: int) -> list[float]:
-    content = load_checkpoint(path, identity)
+def _resume(content: dict[str, Any], network: nn.Module, optimizer: torch.optim.Optimizer, way: Way, epochs: int) -> list[float]:
     losses: list[float] = content["losses"]
     if len(losses) > epochs:
-        raise UsageError(
-            f"The checkpoint {path} has {len(losses)} epochs, more than the {epochs} asked for. Ask for as many, or for --fresh."
-        )
+        raise UsageError(f"The checkpoint has {len(losses)} epochs, more than the {epochs} asked for. Ask for as many, or for --fresh.")
     network.load_state_dict(content["network"])
     optimizer.load_state_dict(content["optimizer"])
     way.load_state_dict(content["way"])
     return losses
+
+
+class _Step(nn.Module):
+    """A way's step as a module, so that its whole graph, of one path or of many, is one forward to whoever averages gradients."""
+
+    def __init__(self, network: nn.Module, way: Way) -> None:
+        super().__init__()
+        self.network, self.way = network, way
+
+    def forward(self, batch: Batch, rng: np.random.Generator) -> Tensor:
+        return self.way.step(self.network, batch, rng)
+
+
+def _share(batch_size: int) -> Share:
+    if batch_size % team.size():
+        raise UsageError(
+            f"A batch of {batch_size} images does not divide over {team.size()} processes; expected a multiple of {team.size()}."
+        )
+    return team.rank(), team.size()

@@ -1,0 +1,58 @@
+"""Two processes of torchrun train what one process with the joined batch trains."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from supernet import load
+from supernet.data import ALL
+
+SCRIPT = Path(__file__).parent / "team_script.py"
+
+
+def run(command, *arguments):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parents[2])}
+    return subprocess.run([sys.executable, *command, str(SCRIPT), *map(str, arguments)], env=environment, capture_output=True, text=True)
+
+
+def torchrun(processes):
+    return ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+
+
+def test_two_processes_equal_one_with_the_joined_batch(tmp_path):
+    """Weights, batch-norm statistics and losses to 1e-5, for one path a step and for many."""
+    alone, together = tmp_path / "alone.pt", tmp_path / "together.pt"
+    assert run([], alone, 64).returncode == 0
+    done = run(torchrun(2), together, 64)
+    assert done.returncode == 0, done.stderr[-2000:]
+    expected, found = torch.load(alone), torch.load(together)
+    for way in ("uniform", "fair"):
+        assert expected[way].keys() == found[way].keys()
+        for name, value in expected[way].items():
+            torch.testing.assert_close(found[way][name], value, rtol=1e-5, atol=1e-5, msg=f"{way}: {name}")
+
+
+def test_shares_make_up_the_whole_batch():
+    part, cpu = load("digits").train.head(100), torch.device("cpu")
+    whole = list(part.epoch(30, (1, 2), cpu, ALL))
+    shares = [list(part.epoch(30, (1, 2), cpu, (k, 3))) for k in range(3)]
+    assert len(whole) == 3
+    for step, (images, labels) in enumerate(whole):
+        for k in range(3):
+            assert torch.equal(shares[k][step][0], images[k::3])
+            assert torch.equal(shares[k][step][1], labels[k::3])
+
+
+def test_a_batch_that_does_not_divide_is_refused(monkeypatch):
+    from evonas import UsageError
+    from supernet import StandAlone, mbconv, train
+    from supernet.training import team
+
+    monkeypatch.setattr(team, "size", lambda: 3)
+    digits = load("digits")
+    with pytest.raises(UsageError, match="batch of 64 images does not divide over 3 processes"):
+        train(mbconv(digits.image_shape, 10, depths=(1, 1, 1)), StandAlone(), digits.train, epochs=1, batch_size=64)
