@@ -1,7 +1,7 @@
 """predictors: what can be known of a candidate without training it: accuracy predicted, costs counted, latency measured."""
 
 from predictors.boosted import BoostedTrees
-from predictors.costs import AdditiveCost, count_macs, count_params, macs, params, tabulate
+from predictors.costs import AdditiveCost, count_layers, count_macs, count_params, layers, macs, params, tabulate
 from predictors.degree_accuracy import DegreeAccuracy
 from predictors.devices import KnownDevices, MeasuredDevice, read_device, read_devices, write_device
 from predictors.encoding import measures, one_hot
@@ -15,6 +15,7 @@ from predictors.nn_degree import inverted_residual_degree, inverted_residual_mas
 from predictors.normal_scores import NormalScores
 from predictors.transfer import DeviceTransfer, worth_measuring
 from predictors.two_level import two_level_search
+from predictors.zero_cost import naswot
 
 __all__ = [
     "AdditiveCost",
@@ -32,16 +33,19 @@ __all__ = [
     "NormalScores",
     "PredictedAccuracy",
     "corrected",
+    "count_layers",
     "count_macs",
     "count_params",
     "fit_hardware",
     "flash_search",
     "inverted_residual_degree",
     "inverted_residual_mass",
+    "layers",
     "learned",
     "macs",
     "measure_blocks",
     "measures",
+    "naswot",
     "nn_degree",
     "nn_mass",
     "one_hot",

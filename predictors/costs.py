@@ -86,7 +86,8 @@ def tabulate(space: SearchSpace, parts: Sequence[Part], measure: Measure, unit: 
         measure: cost of a stand-alone module for one image of a shape (channels, height, width).
         unit: of what `measure` returns.
     """
-    constant, tables = 0.0, []
+    constant = 0.0
+    tables: dict[tuple[int, ...], npt.NDArray[np.float64]] = {}
     for part in parts:
         if not part.choices:
             constant += measure(part.build(), part.input_shape)
@@ -95,16 +96,21 @@ def tabulate(space: SearchSpace, parts: Sequence[Part], measure: Measure, unit: 
         table = np.empty(sizes)
         for options in itertools.product(*map(range, sizes)):
             table[options] = measure(part.build(*options), part.input_shape)
-        tables.append((part.choices, table))
-    columns = [column for choices, _ in tables for column in choices]
+        tables[part.choices] = tables.get(part.choices, 0.0) + table
+    columns = [column for choices in tables for column in choices]
     if len(set(columns)) != len(columns):
-        raise ValueError("two parts read the same choice; merge their tables before adding them up")
-    return AdditiveCost(unit, constant, tuple(tables))
+        raise ValueError("two parts share some of the choices that they read; expected all of them or none")
+    return AdditiveCost(unit, constant, tuple(tables.items()))
 
 
 def count_params(module: nn.Module, input_shape: tuple[int, ...]) -> float:
     """Number of weights and biases."""
     return float(sum(parameter.numel() for parameter in module.parameters()))
+
+
+def count_layers(module: nn.Module, input_shape: tuple[int, ...]) -> float:
+    """Number of convolutions and linear layers."""
+    return float(sum(isinstance(layer, nn.Conv2d | nn.Linear) for layer in module.modules()))
 
 
 def count_macs(module: nn.Module, input_shape: tuple[int, ...]) -> float:
@@ -134,6 +140,11 @@ def count_macs(module: nn.Module, input_shape: tuple[int, ...]) -> float:
 def macs(space: SearchSpace, parts: Sequence[Part]) -> AdditiveCost:
     """MACs of every architecture."""
     return tabulate(space, parts, count_macs)
+
+
+def layers(space: SearchSpace, parts: Sequence[Part]) -> AdditiveCost:
+    """Convolutions and linear layers of every architecture."""
+    return tabulate(space, parts, count_layers)
 
 
 def params(space: SearchSpace, parts: Sequence[Part]) -> AdditiveCost:

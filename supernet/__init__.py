@@ -2,19 +2,24 @@
 
 from supernet.chain import ChainSupernet
 from supernet.data import ImageData
+from supernet.fine_tuning import FineTunedFitness
 from supernet.fitness import InheritedFitness, recalibrate, score_one_by_one
 from supernet.loading import load
-from supernet.spaces import macro, mbconv, skip_cells
+from supernet.sharing import split
+from supernet.spaces import macro, mbconv, skip_cells, two_node
 from supernet.training.fair import FairPaths
 from supernet.training.loop import pick_device, train
+from supernet.training.ordered import OrderedPaths
 from supernet.training.standalone import StandAlone, TrainedFitness, accuracy
 from supernet.training.uniform import UniformPaths
 
 __all__ = [
     "ChainSupernet",
     "FairPaths",
+    "FineTunedFitness",
     "ImageData",
     "InheritedFitness",
+    "OrderedPaths",
     "StandAlone",
     "TrainedFitness",
     "UniformPaths",
@@ -26,5 +31,7 @@ __all__ = [
     "recalibrate",
     "score_one_by_one",
     "skip_cells",
+    "split",
     "train",
+    "two_node",
 ]

@@ -7,7 +7,7 @@ Hu et al., 2017, arXiv 1709.01507, with the reduced width taken from the block's
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -75,11 +75,16 @@ def conv_bn(
     return nn.Sequential(*layers) if activation is None else nn.Sequential(*layers, activation(inplace=True))
 
 
+def mixed(x: Tensor, options: Iterable[nn.Module], weights: Tensor) -> Tensor:
+    """The weighted sum of what modules make of `x`."""
+    return torch.stack([weight * option(x) for weight, option in zip(weights, options, strict=True)]).sum(0)
+
+
 class ChoiceBlock(nn.Module):
     """A block of a chain that reads one choice and runs the option it names.
 
-    Every block of a chain has `name`, `reads` (names of the choices it reads, in order), `forward(x, *options)` and
-    `extract(*options)`; `FixedBlock` is the one that reads none.
+    Every block of a chain has `name`, `reads` (names of the choices it reads, in order), `forward(x, *options)`, `active(*options)`
+    and `extract(*options)`, and where options can be mixed `mixture(x, *weights)`; `FixedBlock` is the one that reads none.
 
     Args:
         name: short name inside the network, such as "stage0_block1".
@@ -101,6 +106,10 @@ class ChoiceBlock(nn.Module):
     def forward(self, x: Tensor, option: int) -> Tensor:
         return self.active(option)(x)
 
+    def mixture(self, x: Tensor, weights: Tensor) -> Tensor:
+        """The sum of what all options give, weighted; weights of shape (options,)."""
+        return mixed(x, (self.options[name] for name in self._in_order), weights)
+
     def extract(self, option: int) -> nn.Module:
         """A copy of the option as a plain module."""
         return copy.deepcopy(self.active(option))
@@ -120,6 +129,10 @@ class FixedBlock(nn.Module):
         return self.module
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.module(x)
+
+    def mixture(self, x: Tensor) -> Tensor:
+        """There is nothing to mix."""
         return self.module(x)
 
     def extract(self) -> nn.Module:

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from evonas.errors import UsageError
 from evonas.space import Architecture, SearchSpace
-from supernet.blocks import ChoiceBlock, FixedBlock, initialise
+from supernet.blocks import initialise
 
-Block = ChoiceBlock | FixedBlock
+Block = nn.Module  # with name, reads, active(*options) and extract(*options): see supernet.blocks.ChoiceBlock
 
 
 @dataclass(frozen=True)
@@ -53,25 +53,38 @@ class ChainSupernet(nn.Module):
         self.image_shape = image_shape
         self.blocks = nn.ModuleList(blocks)
         position = {name: i for i, name in enumerate(space.names)}
-        self.columns: tuple[tuple[int, ...], ...] = tuple(tuple(position[name] for name in block.reads) for block in blocks)
+        self.columns: tuple[tuple[int, ...], ...] = tuple(tuple(position[name] for name in block.reads) for block in blocks)  # type: ignore[union-attr]
         if unread := set(range(len(space))) - {column for columns in self.columns for column in columns}:
             raise UsageError(f"No block reads the choice {space.names[min(unread)]!r}; every choice must be read by a block.")
         initialise(self, seed)
 
-    def forward(self, x: Tensor, selection: Architecture | np.ndarray) -> Tensor:
-        """Logits of one path.
+    def forward(self, x: Tensor, selection: Architecture | np.ndarray | Sequence[Tensor]) -> Tensor:
+        """Logits of one path, or of a mixture of all.
 
         Args:
             x: images, shape (n, channels, height, width).
-            selection: one architecture, an option index for every choice; all images take the same path.
+            selection: one architecture, an option index for every choice; or for every choice a vector of weights, shape (options,), by
+                which the outputs of its options add up. All images take the same.
 
         Returns:
             Shape (n, classes).
+
+        Raises:
+            UsageError: a selection of another length, or a mixture where a block's options cannot be mixed.
         """
         if len(selection) != len(self.space):
-            raise UsageError(f"A selection of this supernet has {len(self.space)} option indices, got {len(selection)}.")
+            raise UsageError(f"A selection of this supernet has {len(self.space)} entries, one a choice; got {len(selection)}.")
+        if isinstance(selection[0], Tensor):
+            return self._mixture(x, selection)  # type: ignore[arg-type]
         for block, columns in zip(self.blocks, self.columns, strict=True):
             x = block(x, *(int(selection[column]) for column in columns))
+        return x
+
+    def _mixture(self, x: Tensor, weights: Sequence[Tensor]) -> Tensor:
+        for block, columns in zip(self.blocks, self.columns, strict=True):
+            if not hasattr(block, "mixture"):
+                raise UsageError(f"The options of block {block.name!r} cannot be mixed; expected a block with a method `mixture`.")
+            x = block.mixture(x, *(weights[column] for column in columns))  # type: ignore[operator]
         return x
 
     def active(self, selection: Architecture | np.ndarray) -> list[nn.Module]:

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from evonas.errors import UsageError
@@ -39,7 +40,8 @@ class InheritedFitness:
     Args:
         supernet: in whatever mode; it is left as it was found.
         search: the images that scores are measured on, all of them for every candidate.
-        calibration: training images that batch-norm statistics are taken from, in batches of `calibration_batch`.
+        calibration: training images that batch-norm statistics are taken from, in batches of `calibration_batch`. None takes the
+            running statistics as training left them, which belong to no candidate: what a study of the gap compares with.
         batch_size: images scored at once; halved, with a warning, when memory runs out (scores do not depend on it).
         calibration_batch: images whose statistics are taken together; scores do depend on it, so it is never changed.
         device: where to compute.
@@ -49,7 +51,7 @@ class InheritedFitness:
         self,
         supernet: ChainSupernet,
         search: Part,
-        calibration: Part,
+        calibration: Part | None,
         *,
         batch_size: int = 500,
         calibration_batch: int = 128,
@@ -64,12 +66,25 @@ class InheritedFitness:
 
     def __call__(self, population: Population) -> npt.NDArray[np.float64]:
         """Accuracy in [0, 1] on the search images: shape (n,)."""
-        return np.concatenate([np.zeros(0), *(scores for scores in self._map(population, self._accuracy))])[self._inverse(population)]
+        return self._mean(population, lambda logits, labels: (logits.argmax(1) == labels).sum())
+
+    def likelihood(self, population: Population) -> npt.NDArray[np.float64]:
+        """Mean log-likelihood of the search images' labels in nats (minus the cross-entropy), at most 0: shape (n,).
+
+        A fitness as well. It tells networks apart that classify the same number of images right, and ranks better than accuracy where
+        the supernet is far from what networks reach on their own (docs/evidence.md, NAS-Bench-Macro).
+        """
+        return self._mean(population, lambda logits, labels: -cross_entropy(logits.float(), labels, reduction="sum"))
 
     def logits(self, population: Population) -> Tensor:
         """Logits on the search images, shape (n, images, classes): what comparisons look at."""
         rows = torch.cat(list(self._map(population, self._logits)))
         return rows[torch.from_numpy(self._inverse(population))]
+
+    def _mean(self, population: Population, total: Callable[[Tensor, Tensor], Tensor]) -> npt.NDArray[np.float64]:
+        """Of every network, the mean over the search images of what `total` adds up over a batch of (logits, labels)."""
+        chunks = self._map(population, lambda rows, shared: self._totals(rows, shared, total))
+        return np.concatenate([np.zeros(0), *chunks])[self._inverse(population)] / len(self.search)
 
     def _inverse(self, population: Population) -> npt.NDArray[np.int64]:
         return np.argsort(walk_order(self.supernet, population)[0])
@@ -94,16 +109,18 @@ class InheritedFitness:
         self.batch_size //= 2
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        warnings.warn(f"out of memory: scoring goes on with batches of {self.batch_size} images (scores do not depend on it)", stacklevel=4)
+        warnings.warn(f"out of memory: scoring goes on with batches of {self.batch_size} images (scores do not depend on it)", stacklevel=5)
 
-    def _accuracy(self, rows: Population, shared: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        correct = torch.zeros(len(rows), dtype=torch.long, device=self.device)
+    def _totals(
+        self, rows: Population, shared: npt.NDArray[np.int64], total: Callable[[Tensor, Tensor], Tensor]
+    ) -> npt.NDArray[np.float64]:
+        sums = torch.zeros(len(rows), dtype=torch.float64, device=self.device)
         with _borrowed(self.supernet) as norms, torch.no_grad(), autocast(self.device):
             statistics = self._statistics(rows, shared, norms)
             for images, labels in self.search.batches(self.batch_size, self.device):
                 for i, logits in enumerate(self._forward(images, rows, shared, norms, statistics)):
-                    correct[i] += (logits.argmax(1) == labels).sum()
-        return correct.cpu().numpy() / len(self.search)
+                    sums[i] += total(logits, labels)
+        return sums.cpu().numpy()
 
     def _logits(self, rows: Population, shared: npt.NDArray[np.int64]) -> Tensor:
         parts: list[list[Tensor]] = [[] for _ in rows]
@@ -114,10 +131,12 @@ class InheritedFitness:
                     parts[i].append(logits.float().cpu())
         return torch.stack([torch.cat(part) for part in parts])
 
-    def _statistics(self, rows: Population, shared: npt.NDArray[np.int64], norms: _Norms) -> list[Statistics]:
+    def _statistics(self, rows: Population, shared: npt.NDArray[np.int64], norms: _Norms) -> list[Statistics] | None:
         """`_calibrate`, refusing a batch that does not fit: halving it would change what scores mean."""
+        if self.calibration is None:
+            return None
         try:
-            return self._calibrate(rows, shared, norms)
+            return self._calibrate(rows, shared, norms, self.calibration)
         except RuntimeError as error:
             if not _out_of_memory(error):
                 raise
@@ -126,11 +145,11 @@ class InheritedFitness:
                 f"so it is not changed. Use a smaller calibration_batch from the start, or a larger device."
             ) from None
 
-    def _calibrate(self, rows: Population, shared: npt.NDArray[np.int64], norms: _Norms) -> list[Statistics]:
+    def _calibrate(self, rows: Population, shared: npt.NDArray[np.int64], norms: _Norms, calibration: Part) -> list[Statistics]:
         """Statistics of every node of the trie, in the order in which the walk comes to them."""
         statistics: list[Statistics] = []
         _only_norms_train(self.supernet)
-        for number, (images, _) in enumerate(self.calibration.batches(self.calibration_batch, self.device)):
+        for number, (images, _) in enumerate(calibration.batches(self.calibration_batch, self.device)):
             node, stack = 0, [images]
             for row, keep in zip(rows, shared, strict=True):
                 del stack[keep + 1 :]
@@ -144,15 +163,16 @@ class InheritedFitness:
         return statistics
 
     def _forward(
-        self, images: Tensor, rows: Population, shared: npt.NDArray[np.int64], norms: _Norms, statistics: list[Statistics]
+        self, images: Tensor, rows: Population, shared: npt.NDArray[np.int64], norms: _Norms, statistics: list[Statistics] | None
     ) -> Iterator[Tensor]:
-        """The logits of every row, with the statistics of its nodes."""
+        """The logits of every row, with the statistics of its nodes, or with those of the supernet."""
         self.supernet.eval()
         node, stack = 0, [images]
         for row, keep in zip(rows, shared, strict=True):
             del stack[keep + 1 :]
             for module in self.supernet.active(row)[keep:]:
-                _attach(norms(module), statistics[node])
+                if statistics is not None:
+                    _attach(norms(module), statistics[node])
                 stack.append(module(stack[-1]))
                 node += 1
             yield stack[-1]

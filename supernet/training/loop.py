@@ -67,6 +67,7 @@ def train(
     momentum: float = 0.9,
     weight_decay: float = 4e-5,
     warmup_epochs: float = 2.0,
+    final_lr: float = 0.0,
     clip: float = 5.0,
     seed: int = 0,
     device: torch.device | None = None,
@@ -88,6 +89,7 @@ def train(
         epochs: passes over them.
         lr: peak learning rate, for this batch size.
         warmup_epochs: epochs over which it rises; at most a fifth of all.
+        final_lr: where the cosine ends.
         clip: largest norm of the gradient.
         checkpoint: file that is written after every epoch and continued from when it is there.
         identity: plain data that a checkpoint must agree on (the space, the layout) to be continued.
@@ -118,7 +120,7 @@ def train(
             with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
                 torch.manual_seed(int(rng.integers(1 << 62)) + team.rank())
                 for step, batch in enumerate(part.epoch(batch_size, (seed, epoch), device, share)):
-                    rate = lr * schedule(epoch + step / steps, epochs, warmup_epochs)
+                    rate = final_lr + (lr - final_lr) * schedule(epoch + step / steps, epochs, warmup_epochs)
                     for group in optimizer.param_groups:
                         group["lr"] = rate
                     optimizer.zero_grad(set_to_none=True)

@@ -1,0 +1,295 @@
+"""Causes of the optimisation gap, each measured with it present and with it removed: the same networks, the same truth, two taus.
+
+The causes are those that Xie et al., "Weight-Sharing Neural Architecture Search: A Battle to Shrink the Optimization Gap", 2020, arXiv
+2008.01475, sort the literature by (the grouping here is ours): A, the supernet's own training (fairness among paths); B,
+discretisation; C, the difference between the networks that are ranked and those that are wanted; D, the size of the space; E, stale
+batch-norm statistics and weights.
+
+Every test trains what it needs through `Bench.train`, with the same epochs, data and seed as the supernet that is examined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity, cross_entropy
+
+from evonas.ranking import Floats, tau, true_rank
+from evonas.space import Population
+from supernet.chain import ChainSupernet
+from supernet.data import ImageData, TensorPart
+from supernet.fine_tuning import FineTunedFitness
+from supernet.fitness import InheritedFitness, recalibrate
+from supernet.gap import Cause, Truth
+from supernet.training.fair import FairPaths
+from supernet.training.loop import Way
+from supernet.training.mixture import Mixtures, draw_gates
+from supernet.training.standalone import accuracy
+from supernet.training.uniform import UniformPaths
+
+PATHS_COMPARED = 16
+CALIBRATION_IMAGES = 512
+
+
+class Train(Protocol):
+    """Trains a supernet in place."""
+
+    def __call__(
+        self, name: str, supernet: ChainSupernet, way: Way, *, shorter: int = 1, on_step: Callable[[int], None] | None = None
+    ) -> None:
+        """The name tells trainings apart; `shorter` divides the number of epochs; `on_step` is called after every step."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What the tests of causes share.
+
+    Attributes:
+        make: a fresh supernet, always with the same initial weights.
+        trained: the supernet that is examined, trained by uniform paths.
+        train: trains a supernet as `trained` was.
+        images: scores are on *search*, everything else uses *train*.
+        truth: of the networks.
+        device: where to compute.
+    """
+
+    make: Callable[[], ChainSupernet]
+    trained: ChainSupernet
+    train: Train
+    images: ImageData
+    truth: Truth
+    device: torch.device
+
+    def calibration(self) -> TensorPart:
+        """The images that batch-norm statistics are taken from."""
+        return self.images.train.head(CALIBRATION_IMAGES)
+
+    def scores(self, supernet: ChainSupernet, population: Population | None = None) -> Floats:
+        """Accuracies with shared weights, recalibrated: of all networks of the truth unless told otherwise."""
+        fitness = InheritedFitness(supernet, self.images.search, self.calibration(), device=self.device)
+        return fitness(self.truth.population if population is None else population)
+
+    def tau(self, scores: Floats) -> float:
+        """With the truth."""
+        return tau(scores, self.truth.mean)
+
+
+def fairness(bench: Bench) -> Cause:
+    """A. Chance trains some options more than others; strict fairness gives every option as many steps.
+
+    The fair supernet runs as many paths over each batch as there are options and gets that many times fewer steps, so both see as many
+    images times paths. Details: how unevenly parameters were updated, and how far the gradients of two paths agree on what they share.
+    """
+    uniform, fair = bench.make(), bench.make()
+    paths = max(len(options) for options in fair.space.allowed)
+    counts = {name: _Updates(network) for name, network in (("uniform", uniform), ("fair", fair))}
+    bench.train("fairness-uniform", uniform, UniformPaths(), on_step=counts["uniform"])
+    bench.train("fairness-fair", fair, FairPaths(), shorter=paths, on_step=counts["fair"])
+    return Cause(
+        "A fairness",
+        "uniform paths",
+        f"strictly fair paths, {paths} a step",
+        bench.tau(bench.scores(uniform)),
+        bench.tau(bench.scores(fair)),
+        len(bench.truth.population),
+        {
+            "updates": {name: count.summary() for name, count in counts.items()},
+            "gradient_cosine": gradient_cosine(bench.trained, bench.images.train.head(128), bench.device),
+        },
+    )
+
+
+def discretisation(bench: Bench, mixtures: int = 16) -> Cause:
+    """B. Weights are trained as a mixture and used as a path.
+
+    Details: accuracy of random mixtures and of the path that keeps the heaviest option of each, with the same weights of the
+    mixture-trained supernet, and the mean entropy of those gates in bits.
+    """
+    supernet = bench.make()
+    bench.train("discretisation", supernet, Mixtures())
+    rng, space = np.random.default_rng(0), supernet.space
+    gates = [draw_gates(space, rng, 1.0, bench.device) for _ in range(mixtures)]
+    kept = space.canonical(np.array([[int(g.argmax()) for g in gate] for gate in gates]))
+    mixed = [_mixture_accuracy(supernet, gate, bench) for gate in gates]
+    entropy = [float(-(g * g.clamp_min(1e-12).log2()).sum()) for gate in gates for g in gate]
+    return Cause(
+        "B discretisation",
+        "trained as random mixtures",
+        "trained as single paths",
+        bench.tau(bench.scores(supernet)),
+        bench.tau(bench.scores(bench.trained)),
+        len(bench.truth.population),
+        {
+            "mixture_accuracy": float(np.mean(mixed)),
+            "path_accuracy": float(bench.scores(supernet, kept).mean()),
+            "entropy_bits": float(np.mean(entropy)),
+        },
+    )
+
+
+def configuration(bench: Bench, rows: np.ndarray, alone: Floats) -> Cause:
+    """C. What is ranked is not what is wanted: other images, other epochs, another depth.
+
+    Args:
+        bench: as in all tests.
+        rows: some networks of the truth, shape (m,).
+        alone: their accuracies when trained on their own in the supernet's configuration, shape (m,).
+    """
+    shared = bench.scores(bench.trained, bench.truth.population[rows])
+    return Cause(
+        "C configuration",
+        "shared weights against the truth",
+        "shared weights against training alone in the supernet's configuration",
+        tau(shared, bench.truth.mean[rows]),
+        tau(shared, alone),
+        len(rows),
+        {"alone_against_truth": tau(alone, bench.truth.mean[rows])},
+    )
+
+
+def space_size(bench: Bench, fixed: int | None = None) -> Cause:
+    """D. Fewer networks share the weights: a supernet of the sub-space in which the first choices take the options of the best network.
+
+    Args:
+        bench: as in all tests.
+        fixed: how many choices; half of them unless told otherwise. Fewer when that leaves less than ten known networks.
+    """
+    space, scores = bench.trained.space, bench.scores(bench.trained)
+    best = bench.truth.population[scores.argmax()]
+    fixed = len(space) // 2 if fixed is None else fixed
+    inside = (bench.truth.population[:, :fixed] == best[:fixed]).all(axis=1)
+    while inside.sum() < 10 and fixed > 1:
+        fixed -= 1
+        inside = (bench.truth.population[:, :fixed] == best[:fixed]).all(axis=1)
+    options = space.to_names(best)
+    narrowed = bench.make()
+    narrowed.space = space.narrow({name: [options[name]] for name in space.names[:fixed]})
+    bench.train("space-size", narrowed, UniformPaths())
+    small, truth = bench.scores(narrowed, bench.truth.population[inside]), bench.truth.mean[inside]
+    return Cause(
+        "D size of the space",
+        f"all {len(space)} choices free",
+        f"the first {fixed} choices fixed",
+        tau(scores[inside], truth),
+        tau(small, truth),
+        int(inside.sum()),
+        {
+            "share_of_space": float(np.prod([1 / len(options) for options in space.allowed[:fixed]])),
+            "best_rank": {"present": true_rank(scores[inside], truth, 1), "removed": true_rank(small, truth, 1)},
+        },
+    )
+
+
+def stale_statistics(bench: Bench) -> Cause:
+    """E. Batch-norm statistics of all paths together, or of each network (recalibrated)."""
+    running = InheritedFitness(bench.trained, bench.images.search, None, device=bench.device)(bench.truth.population)
+    return Cause(
+        "E stale statistics",
+        "running statistics",
+        "recalibrated",
+        bench.tau(running),
+        bench.tau(bench.scores(bench.trained)),
+        len(running),
+        {"mean_accuracy": {"present": float(running.mean()), "removed": float(bench.scores(bench.trained).mean())}},
+    )
+
+
+def stale_weights(bench: Bench, rows: np.ndarray, steps: Sequence[int] = (5, 20), **settings: Any) -> Cause:
+    """E. Weights that other networks have moved, or moved back by a few steps of each network's own.
+
+    Args:
+        bench: as in all tests.
+        rows: some networks of the truth, shape (m,): each is trained for each number of steps.
+        steps: ascending; the last is the one compared.
+        settings: of `FineTunedFitness`.
+    """
+    networks, truth = bench.truth.population[rows], bench.truth.mean[rows]
+    scores = {0: bench.scores(bench.trained, networks)}
+    for n in steps:
+        fitness = FineTunedFitness(bench.trained, bench.images.search, bench.images.train, steps=n, device=bench.device, **settings)
+        scores[n] = fitness(networks)
+    taus = {str(n): tau(found, truth) for n, found in scores.items()}
+    return Cause(
+        "E stale weights",
+        "inherited weights",
+        f"after {steps[-1]} steps of its own",
+        taus["0"],
+        taus[str(steps[-1])],
+        len(rows),
+        {"tau_after_steps": taus},
+    )
+
+
+def gradient_cosine(supernet: ChainSupernet, part: TensorPart, device: torch.device) -> dict[str, float]:
+    """Cosine between the gradients of two random paths on the parameters that both use: mean, and share of negative ones.
+
+    Every pair of 16 paths; the same batch for all.
+    """
+    images, labels = next(part.batches(len(part), device))
+    supernet.to(device).train()
+    kept = {name: buffer.clone() for name, buffer in supernet.named_buffers()}
+    gradients: list[dict[str, Tensor]] = []
+    for path in supernet.space.sample(PATHS_COMPARED, np.random.default_rng(0)):
+        supernet.zero_grad(set_to_none=True)
+        cross_entropy(supernet(images, path).float(), labels).backward()
+        gradients.append({name: p.grad for name, p in supernet.named_parameters() if p.grad is not None})
+    supernet.zero_grad(set_to_none=True)
+    for name, buffer in supernet.named_buffers():
+        buffer.copy_(kept[name])
+    supernet.eval()
+    cosines = []
+    for one, other in combinations(gradients, 2):
+        both = one.keys() & other.keys()
+        flat = [torch.cat([gradient[name].flatten() for name in sorted(both)]) for gradient in (one, other)]
+        cosines.append(float(cosine_similarity(flat[0], flat[1], dim=0)))
+    return {"mean": float(np.mean(cosines)), "negative": float(np.mean(np.array(cosines) < 0))}
+
+
+class _Updates:
+    """Counts how often each parameter of a supernet is updated; called after every step."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.parameters = list(network.parameters())
+        self.counts = np.zeros(len(self.parameters), dtype=np.int64)
+        self.steps = 0
+
+    def __call__(self, step: int) -> None:
+        self.counts += [parameter.grad is not None for parameter in self.parameters]
+        self.steps += 1
+
+    def summary(self) -> dict[str, float]:
+        """Fewest, mean and most updates of a parameter that steps may leave out, and their spread (standard deviation over mean).
+
+        Where every step updates all parameters, they are all counted.
+        """
+        left_out = self.counts[self.counts < self.steps]
+        counts = left_out if len(left_out) else self.counts
+        fewest, mean, most = float(counts.min()), float(counts.mean()), float(counts.max())
+        return {"steps": self.steps, "fewest": fewest, "mean": mean, "most": most, "spread": float(counts.std()) / max(mean, 1e-12)}
+
+
+class _Mixture(nn.Module):
+    """One mixture as a plain network."""
+
+    def __init__(self, supernet: ChainSupernet, gates: list[Tensor]) -> None:
+        super().__init__()
+        self.supernet, self.gates = supernet, gates
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.supernet(x, self.gates)  # type: ignore[no-any-return]
+
+
+def _mixture_accuracy(supernet: ChainSupernet, gates: list[Tensor], bench: Bench) -> float:
+    network = _Mixture(supernet, gates)
+    kept = {name: buffer.clone() for name, buffer in supernet.named_buffers()}
+    recalibrate(network, bench.calibration().batches(128, bench.device))
+    found = accuracy(network, bench.images.search, bench.device)
+    for name, buffer in supernet.named_buffers():
+        buffer.copy_(kept[name])
+    return found

@@ -1,0 +1,61 @@
+"""Fitness after a little training: each network takes a copy of its inherited weights a few steps further before it is scored.
+
+Zhang et al., "Deeper Insights into Weight Sharing in Neural Architecture Search", 2020, arXiv 2001.01431: a handful of steps undoes most of
+what other networks did to the shared weights. Dearer than plain inherited weights by those steps, for every network.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from evonas.space import Population
+from supernet.chain import ChainSupernet
+from supernet.data import Part
+from supernet.fitness import recalibrate
+from supernet.training.loop import train
+from supernet.training.standalone import StandAlone, accuracy
+
+
+class FineTunedFitness:
+    """Accuracy after `steps` steps of each network's own.
+
+    Args:
+        supernet: trained; its weights are copied, never changed.
+        search: images that scores are measured on.
+        train: images of the steps, the same for all networks, and of batch-norm statistics.
+        steps: of training before scoring.
+        batch_size: images of a step.
+        lr: at the first step, falling to 0 along a cosine.
+        calibration_images: training images that batch-norm statistics are taken from afterwards, 128 at a time.
+        device: where to compute.
+    """
+
+    def __init__(
+        self,
+        supernet: ChainSupernet,
+        search: Part,
+        train: Part,
+        *,
+        steps: int = 10,
+        batch_size: int = 64,
+        lr: float = 0.01,
+        calibration_images: int = 512,
+        device: torch.device | None = None,
+    ) -> None:
+        self.supernet, self.search = supernet, search
+        self.images, self.calibration = train.head(steps * batch_size), train.head(calibration_images)
+        self.steps, self.batch_size, self.lr = steps, batch_size, lr
+        self.device = device or torch.device("cpu")
+
+    def __call__(self, population: Population) -> np.ndarray:
+        """Accuracy in [0, 1] on the search images: shape (n,)."""
+        return np.array([self._score(row) for row in population])
+
+    def _score(self, row: np.ndarray) -> float:
+        network = self.supernet.subnet(row).to(self.device)
+        if self.steps:
+            settings = {"lr": self.lr, "warmup_epochs": 0.0, "device": self.device}
+            train(network, StandAlone(), self.images, epochs=1, batch_size=self.batch_size, **settings)  # type: ignore[arg-type]
+        recalibrate(network, self.calibration.batches(128, self.device))
+        return accuracy(network, self.search, self.device)
