@@ -132,9 +132,8 @@ def tables(found: dict[str, dict[str, Any]], truth: np.ndarray) -> None:
     """Everything printed, against the mean of the trainings alone."""
     mean = truth.mean(axis=1)
     rank = [true_rank(truth[:, s], np.delete(truth, s, axis=1).mean(axis=1), 1) for s in range(truth.shape[1])]
-    print(
-        "\n| setting | S-Tau | GT-Tau: mean of runs (95 % of networks, first run) | mean and sd of the last 64 steps | T1R |\n|---|---|---|---|---|"
-    )
+    heads = "setting (runs) | S-Tau | GT-Tau (95 % over networks, first run) | mean and sd of the last 64 steps | T1R"
+    print(f"\n| {heads} |\n|{'---|' * 5}")
     print(f"| alone, one seed against the others | {stability(truth.T):.2f} | {noise_ceiling(truth):.3f} | | {np.mean(rank):.1f} |")
     for title, names in groups(found).items():
         last = [np.array(found[name]["steps"][-1]) for name in names]
@@ -145,9 +144,8 @@ def tables(found: dict[str, dict[str, Any]], truth: np.ndarray) -> None:
         taus = f"{np.mean([tau(scores, mean) for scores in last]):.3f} ({low:.2f} to {high:.2f})"
         print(f"| {title} ({len(names)}) | {stability(last):.2f} | {taus} | {spread} | {ranks:.1f} |")
     first = found["seed 0"]
-    print(
-        f"\nlast ten epochs of one run: S-Tau {stability(first['epochs']):.2f}, GT-Tau {np.mean([tau(s, mean) for s in first['epochs']]):.3f}"
-    )
+    ends = [tau(scores, mean) for scores in first["epochs"]]
+    print(f"\nlast ten epochs of one run: S-Tau {stability(first['epochs']):.2f}, GT-Tau {np.mean(ends):.3f} (sd {np.std(ends):.3f})")
     for name in ("seed 0", "seed 1", "seed 2"):
         print(f"{name}: recalibrated {tau(found[name]['recalibrated'], mean):.3f}, running {tau(found[name]['steps'][-1], mean):.3f}")
     print("after fine-tuning: " + ", ".join(f"{n} steps {tau(scores, mean):.3f}" for n, scores in first["fine_tuned"].items()))

@@ -14,6 +14,7 @@ import argparse
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def main() -> None:
         supernet = trained(name, setting, images, a.out)
         networks = macro(images.image_shape).space.enumerate()
         for start in range(0, len(networks), CHUNK):
-            rows.row(f"{start}", lambda s=start: scored(supernet, networks[s : s + CHUNK], images), quiet=True)
+            rows.row(f"{start}", partial(scored, supernet, networks[start : start + CHUNK], images), quiet=True)
             print(f"{name}: scored {start}", flush=True)
 
 
