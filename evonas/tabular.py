@@ -175,7 +175,7 @@ def nasbench_macro(path: str | Path) -> Table:
             raise UsageError(
                 f'{path} is not NAS-Bench-Macro: expected {{"00000000": {{"test_acc": [...], ...}}}}, but {error!r}.'
             ) from error
-    columns = {"test": test / 100, "params": params.astype(np.float64), "macs": macs.astype(np.float64)}
+    columns = {"test": (np.asarray(test, np.float64) / 100).round(6), "params": params.astype(np.float64), "macs": macs.astype(np.float64)}
     return Table(nasbench_macro_space(), rows.astype(np.int64), columns)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import traceback
+from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import optuna
@@ -56,12 +58,14 @@ def report(run: Run) -> None:
     """Write report.html and its pictures of a finished run again."""
     from evonas.files import read_json
     from recipes.flash_report import write_flash_report
+    from recipes.gap_report import write_gap_report
     from recipes.progress import say
     from recipes.report import write_report
     from recipes.run_folder import finished
 
-    write = write_flash_report if read_json(finished(run) / "result.json").get("recipe") == "flash" else write_report
-    say(str(write(run)))
+    writers: dict[str, Callable[[str], Path]] = {"mobile": write_report, "flash": write_flash_report, "gap": write_gap_report}
+    recipe = read_json(finished(run) / "result.json").get("recipe", "mobile")
+    say(str(writers[recipe](run)))
 
 
 @app.command()
@@ -71,8 +75,6 @@ def dashboard(
     port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8080,
 ) -> None:
     """Show the trials of a run, finished or not, in the Optuna dashboard (needs the extra `dashboard`)."""
-    from pathlib import Path
-
     from evonas.files import read_json
     from evonas.study import open_storage
     from recipes.progress import say

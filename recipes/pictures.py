@@ -68,7 +68,7 @@ def accuracy_against_cost(
     axes.set_ylabel("inherited accuracy (%)")
     axes.xaxis.set_major_formatter(lambda value, _: format_quantity(value))
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncol=5, fontsize=8, columnspacing=1.2, handletextpad=0.4)
-    _save(figure, path)
+    save(figure, path)
 
 
 def best_so_far(path: Path, search: Floats, control: Floats) -> None:
@@ -81,7 +81,7 @@ def best_so_far(path: Path, search: Floats, control: Floats) -> None:
     axes.set_xlabel("networks scored")
     axes.set_ylabel("best inherited accuracy (%)")
     axes.legend(loc="lower right", fontsize=9)
-    _save(figure, path)
+    save(figure, path)
 
 
 def predicted_against_measured(path: Path, predicted: Floats, measured: Floats, correlation: float) -> None:
@@ -94,7 +94,7 @@ def predicted_against_measured(path: Path, predicted: Floats, measured: Floats, 
     axes.set_xlabel("predicted before scoring (%)")
     axes.set_ylabel("inherited accuracy (%)")
     axes.set_title(f"Kendall tau {correlation:.2f} on {len(predicted)} networks", fontsize=10, loc="left")
-    _save(figure, path)
+    save(figure, path)
 
 
 def accuracy_against_degree(
@@ -116,7 +116,7 @@ def accuracy_against_degree(
     axes.set_xlabel("NN-Degree")
     axes.set_ylabel("accuracy on the search images (%)")
     axes.legend(loc="lower right", fontsize=9)
-    _save(figure, path)
+    save(figure, path)
 
 
 def latency_against_measured(path: Path, predicted: Floats, measured: Floats, winner: tuple[float, float] | None) -> None:
@@ -132,7 +132,7 @@ def latency_against_measured(path: Path, predicted: Floats, measured: Floats, wi
     axes.set_xlabel("latency predicted (ms)")
     axes.set_ylabel("latency measured (ms)")
     axes.legend(loc="upper left", fontsize=9)
-    _save(figure, path)
+    save(figure, path)
 
 
 def architecture(path: Path, names: Mapping[str, str]) -> None:
@@ -161,7 +161,7 @@ def architecture(path: Path, names: Mapping[str, str]) -> None:
     axes.set_xlim(-0.1, x + 0.1)
     axes.set_ylim(-1.1, 0.9)
     axes.axis("off")
-    _save(figure, path)
+    save(figure, path)
 
 
 def pareto_front(costs: Floats, scores: Floats) -> npt.NDArray[np.int64]:
@@ -188,7 +188,8 @@ def _box(axes: Axes, x: float, text: str, height: float, color: Any) -> float:
     return x + width
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure whole, and let go of it."""
     with written_whole(path) as temporary:
         figure.savefig(temporary, format="png", dpi=130, bbox_inches="tight")
     plt.close(figure)

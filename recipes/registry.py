@@ -9,11 +9,13 @@ from evonas.explorers import register_explorer
 from evonas.registry import Entry
 from predictors import GaussianProcess
 from recipes.flash import flash
+from recipes.gap import gap
 from recipes.mobile import mobile
 
 RECIPES: dict[str, Entry[Callable[..., None]]] = {
     "mobile": Entry("mobile", "a network for a budget, from images to ONNX", "Guo et al. 2019, arXiv 1904.00420", mobile),
     "flash": Entry("flash", "25 networks trained, the rest from formulas", "Li et al. 2021, arXiv 2108.00568", flash),
+    "gap": Entry("gap", "how well a supernet ranks networks, and why not better", "Zhang et al. 2020, arXiv 2001.01431", gap),
 }
 
 register_explorer(

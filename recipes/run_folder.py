@@ -21,6 +21,7 @@ STUDIES = ("search", "baseline")
 OUTPUTS = (
     *("supernet.pt", "retrain.pt", "model.pt", "model.onnx", "study.log", "study.log.lock", "report.html"),
     *("accuracy_*.png", "best_so_far.png", "predicted.png", "architecture.png"),
+    *("supernet-*.pt", "cause-*", "scores-*.json", "followed.json", "naswot.json", "gap_*.png"),
     *("latency.csv", "hardware.json", "fit.png", "latency.png"),
     *("latency.json", "winner.json", "predictions.json", "result.json", "config.json"),
 )

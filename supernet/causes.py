@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, cross_entropy
 
 from evonas.ranking import Floats, tau, true_rank
-from evonas.space import Population
+from evonas.space import Population, SearchSpace
 from supernet.chain import ChainSupernet
 from supernet.data import ImageData, TensorPart
 from supernet.fine_tuning import FineTunedFitness
@@ -40,10 +40,8 @@ CALIBRATION_IMAGES = 512
 class Train(Protocol):
     """Trains a supernet in place."""
 
-    def __call__(
-        self, name: str, supernet: ChainSupernet, way: Way, *, shorter: int = 1, on_step: Callable[[int], None] | None = None
-    ) -> None:
-        """The name tells trainings apart; `shorter` divides the number of epochs; `on_step` is called after every step."""
+    def __call__(self, name: str, supernet: ChainSupernet, way: Way, *, scale: float = 1.0) -> None:
+        """The name tells trainings apart; `scale` multiplies the number of epochs."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +50,10 @@ class Bench:
 
     Attributes:
         make: a fresh supernet, always with the same initial weights.
-        trained: the supernet that is examined, trained by uniform paths.
-        train: trains a supernet as `trained` was.
+        trained: the supernet that is examined, trained by uniform or by fair paths.
+        fair: whether by fair ones.
+        steps: it was trained for.
+        train: trains a supernet for as long.
         images: scores are on *search*, everything else uses *train*.
         truth: of the networks.
         device: where to compute.
@@ -61,6 +61,8 @@ class Bench:
 
     make: Callable[[], ChainSupernet]
     trained: ChainSupernet
+    fair: bool
+    steps: int
     train: Train
     images: ImageData
     truth: Truth
@@ -83,26 +85,20 @@ class Bench:
 def fairness(bench: Bench) -> Cause:
     """A. Chance trains some options more than others; strict fairness gives every option as many steps.
 
-    The fair supernet runs as many paths over each batch as there are options and gets that many times fewer steps, so both see as many
-    images times paths. Details: how unevenly parameters were updated, and how far the gradients of two paths agree on what they share.
+    A fair step runs as many paths over its batch as there are options, so the fair supernet gets that many times fewer steps, and both run
+    as many paths. Details: how often options are trained, and how far the gradients of two paths agree on what they share.
     """
-    uniform, fair = bench.make(), bench.make()
-    paths = max(len(options) for options in fair.space.allowed)
-    counts = {name: _Updates(network) for name, network in (("uniform", uniform), ("fair", fair))}
-    bench.train("fairness-uniform", uniform, UniformPaths(), on_step=counts["uniform"])
-    bench.train("fairness-fair", fair, FairPaths(), shorter=paths, on_step=counts["fair"])
-    return Cause(
-        "A fairness",
-        "uniform paths",
-        f"strictly fair paths, {paths} a step",
-        bench.tau(bench.scores(uniform)),
-        bench.tau(bench.scores(fair)),
-        len(bench.truth.population),
-        {
-            "updates": {name: count.summary() for name, count in counts.items()},
-            "gradient_cosine": gradient_cosine(bench.trained, bench.images.train.head(128), bench.device),
-        },
-    )
+    space, other = bench.trained.space, bench.make()
+    paths = max(len(options) for options in space.allowed)
+    steps = bench.steps * paths if bench.fair else bench.steps
+    name, way, scale = ("uniform", UniformPaths(), float(paths)) if bench.fair else ("fair", FairPaths(), 1 / paths)
+    bench.train(f"fairness-{name}", other, way, scale=scale)
+    taus = [bench.tau(bench.scores(supernet)) for supernet in (bench.trained, other)]
+    uniform, fair = reversed(taus) if bench.fair else taus
+    updates = {"uniform": updates_of(UniformPaths(), space, steps), "fair": updates_of(FairPaths(), space, steps // paths)}
+    cosine = gradient_cosine(bench.trained, bench.images.train.head(128), bench.device)
+    details = {"updates": updates, "gradient_cosine": cosine}
+    return Cause("A fairness", "uniform paths", f"strictly fair, {paths} paths a step", uniform, fair, len(bench.truth.population), details)
 
 
 def discretisation(bench: Bench, mixtures: int = 16) -> Cause:
@@ -226,6 +222,19 @@ def stale_weights(bench: Bench, rows: np.ndarray, steps: Sequence[int] = (5, 20)
     )
 
 
+def updates_of(way: UniformPaths | FairPaths, space: SearchSpace, steps: int) -> dict[str, float]:
+    """How often options are trained in so many steps of a way: the fewest and the most of any, and the mean over the choices of
+    their spread (standard deviation over mean)."""
+    rng = np.random.default_rng(0)
+    population = np.concatenate([way.paths(space, rng) for _ in range(steps)])
+    counts = [np.array([(population[:, i] == option).sum() for option in options]) for i, options in enumerate(space.allowed)]
+    return {
+        "fewest": float(min(count.min() for count in counts)),
+        "most": float(max(count.max() for count in counts)),
+        "spread": float(np.mean([count.std() / count.mean() for count in counts])),
+    }
+
+
 def gradient_cosine(supernet: ChainSupernet, part: TensorPart, device: torch.device) -> dict[str, float]:
     """Cosine between the gradients of two random paths on the parameters that both use: mean, and share of negative ones.
 
@@ -249,29 +258,6 @@ def gradient_cosine(supernet: ChainSupernet, part: TensorPart, device: torch.dev
         flat = [torch.cat([gradient[name].flatten() for name in sorted(both)]) for gradient in (one, other)]
         cosines.append(float(cosine_similarity(flat[0], flat[1], dim=0)))
     return {"mean": float(np.mean(cosines)), "negative": float(np.mean(np.array(cosines) < 0))}
-
-
-class _Updates:
-    """Counts how often each parameter of a supernet is updated; called after every step."""
-
-    def __init__(self, network: nn.Module) -> None:
-        self.parameters = list(network.parameters())
-        self.counts = np.zeros(len(self.parameters), dtype=np.int64)
-        self.steps = 0
-
-    def __call__(self, step: int) -> None:
-        self.counts += [parameter.grad is not None for parameter in self.parameters]
-        self.steps += 1
-
-    def summary(self) -> dict[str, float]:
-        """Fewest, mean and most updates of a parameter that steps may leave out, and their spread (standard deviation over mean).
-
-        Where every step updates all parameters, they are all counted.
-        """
-        left_out = self.counts[self.counts < self.steps]
-        counts = left_out if len(left_out) else self.counts
-        fewest, mean, most = float(counts.min()), float(counts.mean()), float(counts.max())
-        return {"steps": self.steps, "fewest": fewest, "mean": mean, "most": most, "spread": float(counts.std()) / max(mean, 1e-12)}
 
 
 class _Mixture(nn.Module):

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.stats import rankdata, spearmanr
 
 from evonas.errors import UsageError
-from evonas.ranking import TOP, Floats, best, bootstrap, judge, noise_ceiling, stability, tau, tau_within
+from evonas.ranking import TOP, Floats, best, bootstrap, judge, mean_accuracy, noise_ceiling, stability, tau, tau_within
 from evonas.space import Population, SearchSpace
 
 FEWEST = 50
@@ -41,7 +41,7 @@ class Truth:
     @property
     def mean(self) -> Floats:
         """Mean over the trainings, shape (n,)."""
-        return np.asarray(self.runs.mean(axis=1))
+        return mean_accuracy(self.runs)
 
     def rows(self, rows: Any) -> Truth:
         """Some of the networks."""

@@ -35,11 +35,11 @@ class FairPaths:
     def step(self, network: nn.Module, batch: Batch, rng: np.random.Generator) -> Tensor:
         """See `Way.step`; `network` is a supernet. The loss adds up over the paths."""
         images, labels = batch
-        paths = self.deal(network.space, rng)  # type: ignore[arg-type]
+        paths = self.paths(network.space, rng)  # type: ignore[arg-type]
         losses = [cross_entropy(network(images, path).float(), labels, label_smoothing=self.label_smoothing) for path in paths]
         return sum(losses[1:], losses[0])
 
-    def deal(self, space: SearchSpace, rng: np.random.Generator) -> Population:
+    def paths(self, space: SearchSpace, rng: np.random.Generator) -> Population:
         """The paths of the next step: shape (largest number of options, choices)."""
         decks = self._decks or [[] for _ in space.allowed]
         rows = np.empty((max(map(len, space.allowed)), len(space)), dtype=np.int64)

@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from evonas.space import Population
+from evonas.space import Population, SearchSpace
 from supernet.data import Batch
 
 
@@ -31,12 +31,16 @@ class OrderedPaths:
 
     def step(self, network: nn.Module, batch: Batch, rng: np.random.Generator) -> Tensor:
         """See `Way.step`; `network` is a supernet."""
+        path = self.paths(network.space, rng)[0]  # type: ignore[arg-type]
+        images, labels = batch
+        return cross_entropy(network(images, path).float(), labels, label_smoothing=self.label_smoothing)
+
+    def paths(self, space: SearchSpace, rng: np.random.Generator) -> Population:
+        """The path of the next step: shape (1, choices)."""
         if not self._left:
             n = len(self.population)
             self._left = (rng.permutation(n) if self.reshuffle else np.arange(n)).tolist()
-        path = self.population[self._left.pop(0)]
-        images, labels = batch
-        return cross_entropy(network(images, path).float(), labels, label_smoothing=self.label_smoothing)
+        return self.population[[self._left.pop(0)]]
 
     def state_dict(self) -> dict[str, Any]:
         """What is left of the round."""

@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from evonas.space import Population, SearchSpace
 from supernet.data import Batch
 
 
@@ -27,8 +28,12 @@ class UniformPaths:
     def step(self, network: nn.Module, batch: Batch, rng: np.random.Generator) -> Tensor:
         """See `Way.step`; `network` is a supernet."""
         images, labels = batch
-        path = network.space.sample(1, rng)[0]  # type: ignore[union-attr, operator]
+        path = self.paths(network.space, rng)[0]  # type: ignore[arg-type]
         return cross_entropy(network(images, path).float(), labels, label_smoothing=self.label_smoothing)
+
+    def paths(self, space: SearchSpace, rng: np.random.Generator) -> Population:
+        """The path of the next step: shape (1, choices)."""
+        return space.sample(1, rng)
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing is remembered."""

@@ -1,0 +1,281 @@
+"""The gap recipe: how well a supernet ranks networks, against what they score on their own, and why not better.
+
+The study of Zhang et al., 2020, arXiv 2001.01431, and the review of Xie et al., 2020, arXiv 2008.01475, as one command. The truth is a
+published table or trainings that the command makes and keeps; supernets of several seeds are scored on it; cheap scores are held beside
+them; and each cause of the gap is measured present and removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+
+from evonas import Budget, RandomExplorer, open_study, search
+from evonas.errors import UsageError, unknown
+from evonas.files import read_json, write_json
+from evonas.ranking import Floats
+from evonas.sampling import SMALL_SPACE, draw_feasible
+from evonas.space import SearchSpace
+from evonas.study import repair_journal
+from evonas.tabular import nasbench_macro
+from predictors import costs, naswot
+from recipes import options as o
+from recipes.delivery import versions
+from recipes.gap_report import in_one_line, write_gap_report
+from recipes.progress import bar, say
+from recipes.run_folder import RunFolder
+from supernet import FairPaths, InheritedFitness, TrainedFitness, UniformPaths, load, macro, mbconv, pick_device, train, two_node
+from supernet import causes as c
+from supernet.chain import ChainSupernet
+from supernet.data import ImageData
+from supernet.follow import Follower, ends_of_epochs, last_steps
+from supernet.gap import FEWEST, Cause, Repeated, Truth, diagnose
+from supernet.training.loop import Way
+
+SPACES: dict[str, Callable[..., ChainSupernet]] = {"two-node": two_node, "macro": macro, "mbconv": mbconv}
+WAYS: dict[str, Callable[[], Way]] = {"uniform": UniformPaths, "fair": FairPaths}
+CAUSES = "ABCDE"
+FOLLOWED, COMPARED_ALONE, FINE_TUNED, NASWOT_IMAGES, CALIBRATION_IMAGES = 64, 24, 64, 64, 512
+
+Space = Annotated[str, typer.Option(help="Search space: two-node (64 networks), macro (NAS-Bench-Macro) or mbconv.")]
+Table = Annotated[
+    str | None,
+    typer.Option(help="Truth from a file: NAS-Bench-Macro, the official JSON or .npz, for --space macro. Otherwise networks are trained."),
+]
+Networks = Annotated[int, typer.Option(help="Networks of the truth; all of a space that has fewer.", min=FEWEST)]
+Trainings = Annotated[int, typer.Option(help="Trainings of each network on its own, with different seeds: they give the noise.", min=1)]
+AloneEpochs = Annotated[int, typer.Option(help="Epochs of a network trained on its own.", min=1)]
+Supernets = Annotated[int, typer.Option(help="Supernets of different seeds, for the stability of the ranking.", min=1)]
+WayName = Annotated[str, typer.Option(help="How supernets are trained: uniform (one path a step) or fair (every option once a step).")]
+Letters = Annotated[
+    str,
+    typer.Option(
+        help="Causes to measure, by letter; A, B and D each train a supernet or two. A fairness, B discretisation, C configuration "
+        "(with --table), D size of the space, E statistics and weights. An empty text for none."
+    ),
+]
+LastSteps = Annotated[int, typer.Option(help="Steps at the end of training after each of which 64 networks are ranked.", min=0)]
+
+
+def gap(
+    data: o.Data = "digits",
+    space: Space = "two-node",
+    table: Table = None,
+    networks: Networks = 200,
+    trainings: Trainings = 3,
+    alone_epochs: AloneEpochs = 10,
+    epochs: o.Epochs = 60,
+    supernets: Supernets = 3,
+    way: WayName = "uniform",
+    causes: Letters = CAUSES,
+    final_steps: LastSteps = 32,
+    batch_size: o.BatchSize = 64,
+    lr: o.LearningRate = 0.1,
+    out: o.Out = "runs/gap",
+    seed: o.Seed = 0,
+    image_size: o.ImageSize = None,
+    fresh: o.Fresh = False,
+    device: o.Device = "auto",
+) -> None:
+    """Measure how well a supernet ranks networks, and why not better.
+
+    Supernets are trained and networks scored with their weights; the truth is a published table, or the networks trained on
+    their own. One page says: rank correlation with its interval, the noise of the truth, what holds among the best networks, stability
+    over seeds, epochs and steps, cheap scores that must be beaten, what is over- or underrated, and which cause weighs most.
+
+    Example: evonas gap --data cifar10 --space macro --table nas-bench-macro_cifar10.json --networks 300 --out runs/gap
+    """
+    arguments = {name: value for name, value in locals().items() if name not in ("out", "fresh", "device")}
+    _require(space, table, way, causes)
+    where = pick_device(device)
+    images = load(data, image_size=image_size)
+    training: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed, "device": where}
+
+    def make(number: int = 0) -> ChainSupernet:
+        return SPACES[space](images.image_shape, len(images.classes), seed=seed + number)
+
+    with RunFolder(out, arguments, fresh=fresh) as run:
+        run.begin()
+        if note := repair_journal(run / "study.log"):
+            say(note)
+        if table is None:
+            truth = _trained_truth(run, make(), images, networks, trainings, {**training, "epochs": alone_epochs})
+        else:
+            truth = _tabulated_truth(make().space, table, networks, seed)
+        say(f"truth: {len(truth.population)} networks, {truth.source}")
+
+        first, repeated = make(), {}
+        followed = np.arange(min(FOLLOWED, len(truth.population)))
+        fitness = InheritedFitness(first, images.search, None, device=where)
+        per_epoch = max(len(images.train) // batch_size, 1)
+        moments = {"epochs": ends_of_epochs(per_epoch, epochs), "steps": last_steps(per_epoch, epochs, final_steps)}
+        steps = {step for found in moments.values() for step in found}
+        follower = Follower(lambda: fitness(truth.population[followed]), steps, run / "followed.json")
+        scores = []
+        for number in range(supernets):
+            supernet = make(number) if number else first
+            settings = {**training, "seed": seed + number, "on_step": None if number else follower}
+            _train(run / f"supernet-{number}.pt", supernet, WAYS[way](), images, **settings)
+            scores.append(_kept(run / f"scores-{number}.json", partial(_scores, supernet, truth, images, where)))
+        if supernets > 1:
+            repeated["seeds"] = Repeated(np.array(scores), np.arange(len(truth.population)))
+        for name, moment in moments.items():
+            if len(found := follower.scores(moment)) > 1:
+                repeated[name] = Repeated(found, followed)
+
+        features = {name: np.asarray(cost(truth.population)) for name, cost in _features(first).items()}
+        images_once = next(images.train.batches(NASWOT_IMAGES, where))[0]
+        baselines = {**features, "naswot": np.array(_kept(run / "naswot.json", partial(_naswot, first, truth, images_once, seed)))}
+        baselines["random"] = np.random.default_rng(seed).random(len(truth.population))
+        train_more = partial(_train_for_cause, run, images, training)
+        bench = c.Bench(make, first, way == "fair", epochs * per_epoch, train_more, images, truth, where)
+        alone = {**training, "epochs": alone_epochs} if table is not None else None
+        found_causes = _causes(run, causes, bench, alone)
+        diagnosis = diagnose(
+            first.space, truth, np.array(scores[0]), baselines=baselines, features=features, repeated=repeated, causes=found_causes
+        )
+        result = {"recipe": "gap", "diagnosis": diagnosis, "accuracies": {"shared": scores[0], "alone": truth.mean.tolist()}}
+        write_json(run / "result.json", {**result, "seed": seed, "versions": versions()})
+        page = write_gap_report(run.path)
+        say(in_one_line(diagnosis))
+        say(f"report: {page}")
+
+
+def _require(space: str, table: str | None, way: str, causes: str) -> None:
+    if space not in SPACES:
+        raise unknown("space", space, SPACES)
+    if way not in WAYS:
+        raise unknown("way", way, WAYS)
+    if table is not None and space != "macro":
+        raise UsageError(f"A table is the truth of the space macro only, got --space {space}. Leave --table out to train the networks.")
+    if wrong := set(causes) - set(CAUSES):
+        raise UsageError(f"Unknown cause {min(wrong)!r}; expected some of the letters {CAUSES}.")
+
+
+def _tabulated_truth(space: SearchSpace, table: str, networks: int, seed: int) -> Truth:
+    known = nasbench_macro(table)
+    population = draw_feasible(space, Budget(), networks, np.random.default_rng([seed, 9]))
+    at = {tuple(row): i for i, row in enumerate(known.architectures.tolist())}
+    rows = [at[tuple(row)] for row in population.tolist()]
+    return Truth(population, known.columns["test"][rows], f"NAS-Bench-Macro ({Path(table).name})")
+
+
+def _trained_truth(run: RunFolder, supernet: ChainSupernet, images: ImageData, networks: int, trainings: int, settings: Any) -> Truth:
+    """Every network trained on its own, once for each seed; each training is a trial of a study."""
+    runs, networks = [], min(networks, _distinct(supernet.space, networks))
+    for number in range(trainings):
+        seed = settings["seed"] + number
+        fitness = TrainedFitness(partial(supernet.subnet, fresh_seed=seed), images, **{**settings, "seed": seed})
+        with bar(f"train alone {number + 1}/{trainings}") as update:
+
+            def show(done: int, best: float, update: Any = update) -> None:
+                update(done / networks, f"best {100 * best:.1f} %")
+
+            found = search(
+                supernet.space,
+                fitness,
+                RandomExplorer(supernet.space, Budget(), seed=settings["seed"]),  # draws the same networks for every training
+                evaluations=networks,
+                study=open_study(run / "study.log", f"alone-{number}"),
+                batch=1,
+                on_progress=show,
+            ).history
+        runs.append(found.scores)
+    source = f"trained on their own for {settings['epochs']} epochs, {trainings} times"
+    return Truth(found.population, np.array(runs).T, source)
+
+
+def _distinct(space: SearchSpace, enough: int) -> int:
+    """How many different networks a space has; counted only where it may be fewer than asked for."""
+    return len(space.enumerate()) if space.count() <= SMALL_SPACE else enough
+
+
+def _train(path: Path, supernet: ChainSupernet, way: Way, images: ImageData, **settings: Any) -> None:
+    with bar(path.stem.replace("-", " ")) as update:
+        train(
+            supernet,
+            way,
+            images.train,
+            checkpoint=path,
+            identity={"supernet": path.stem},
+            on_progress=lambda share, loss: update(share, f"loss {loss:.3f}"),
+            **settings,
+        )
+
+
+def _train_for_cause(
+    run: RunFolder,
+    images: ImageData,
+    training: dict[str, Any],
+    name: str,
+    supernet: ChainSupernet,
+    way: Way,
+    *,
+    scale: float = 1.0,
+) -> None:
+    _train(run / f"cause-{name}.pt", supernet, way, images, **{**training, "epochs": max(round(scale * training["epochs"]), 1)})
+
+
+def _causes(run: RunFolder, letters: str, bench: c.Bench, alone: dict[str, Any] | None) -> list[Cause]:
+    """The causes that were asked for; each is kept when it is measured.
+
+    Args:
+        alone: settings of training on its own in the supernet's configuration; None where the truth was trained like that.
+    """
+    some = np.arange(min(FINE_TUNED, len(bench.truth.population)))
+
+    def configuration() -> Cause:
+        rows = np.arange(COMPARED_ALONE)
+        settings = {**(alone or {}), "device": bench.device}
+        fitness = TrainedFitness(partial(bench.trained.subnet, fresh_seed=settings.get("seed", 0)), bench.images, **settings)
+        return c.configuration(bench, rows, fitness(bench.truth.population[rows]))
+
+    measures: dict[str, list[Callable[[], Cause]]] = {
+        "A": [partial(c.fairness, bench)],
+        "B": [partial(c.discretisation, bench)],
+        "C": [configuration] if alone else [],
+        "D": [partial(c.space_size, bench)],
+        "E": [partial(c.stale_statistics, bench), partial(c.stale_weights, bench, some)],
+    }
+    if "C" in letters and not alone:
+        say("cause C: nothing to measure, the truth was trained on the supernet's own images")
+    found = []
+    for letter in sorted(set(letters)):
+        for i, measure in enumerate(measures[letter]):
+            say(f"measuring cause {letter}")
+            found.append(Cause(**_kept(run / f"cause-{letter}{i}.json", lambda measure=measure: vars(measure()))))  # type: ignore[misc]
+    return found
+
+
+def _scores(supernet: ChainSupernet, truth: Truth, images: ImageData, device: torch.device) -> list[float]:
+    fitness = InheritedFitness(supernet, images.search, images.train.head(CALIBRATION_IMAGES), device=device)
+    with bar("score networks"):
+        return [float(score) for score in fitness(truth.population)]
+
+
+def _naswot(supernet: ChainSupernet, truth: Truth, images: torch.Tensor, seed: int) -> list[float]:
+    scores = []
+    with bar("naswot") as update:
+        for i, row in enumerate(truth.population):
+            network = supernet.subnet(row, fresh_seed=seed).to(images.device)
+            scores.append(naswot(network, images))
+            update((i + 1) / len(truth.population))
+    return scores
+
+
+def _features(supernet: ChainSupernet) -> dict[str, Callable[[np.ndarray], Floats]]:
+    space, parts = supernet.space, supernet.parts()
+    return {"macs": costs.macs(space, parts), "params": costs.params(space, parts), "layers": costs.layers(space, parts)}
+
+
+def _kept(path: Path, measure: Callable[[], Any]) -> Any:
+    """What `measure` gives, from the file where an earlier process wrote it."""
+    if not path.exists():
+        write_json(path, measure())
+    return read_json(path)
