@@ -7,7 +7,7 @@ al., "Evaluating the Search Phase of Neural Architecture Search", 2019, arXiv 19
 Performance Predictors in Neural Architecture Search?", 2021, arXiv 2104.01177 (precision and correlation at the top).
 
 Everywhere `predicted` and `truth` have shape (n,), higher is better, and a `share` in (0, 1] means the best max(round(share n), 1)
-networks, with all that equal the last of them.
+networks; of equal ones those that come first in the array.
 """
 
 from __future__ import annotations
@@ -63,8 +63,9 @@ def sparse_tau(predicted: Floats, truth: Floats, delta: float) -> float:
 
 def best(scores: Floats, share: float) -> npt.NDArray[np.bool_]:
     """Mask of the best share of the networks."""
-    k = max(round(share * len(scores)), 1)
-    return np.asarray(scores >= np.partition(scores, -k)[-k])
+    mask = np.zeros(len(scores), dtype=bool)
+    mask[np.argsort(-np.asarray(scores), kind="stable")[: max(round(share * len(scores)), 1)]] = True
+    return mask
 
 
 def precision(predicted: Floats, truth: Floats, share: float) -> float:

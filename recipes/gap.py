@@ -23,7 +23,7 @@ from evonas.ranking import Floats
 from evonas.sampling import SMALL_SPACE, draw_feasible
 from evonas.space import SearchSpace
 from evonas.study import repair_journal
-from evonas.tabular import nasbench_macro
+from evonas.tabular import Table, nasbench_macro
 from predictors import costs, naswot
 from recipes import options as o
 from recipes.delivery import versions
@@ -44,7 +44,7 @@ CAUSES = "ABCDE"
 FOLLOWED, COMPARED_ALONE, FINE_TUNED, NASWOT_IMAGES, CALIBRATION_IMAGES = 64, 24, 64, 64, 512
 
 Space = Annotated[str, typer.Option(help="Search space: two-node (64 networks), macro (NAS-Bench-Macro) or mbconv.")]
-Table = Annotated[
+TableFile = Annotated[
     str | None,
     typer.Option(help="Truth from a file: NAS-Bench-Macro, the official JSON or .npz, for --space macro. Otherwise networks are trained."),
 ]
@@ -66,7 +66,7 @@ LastSteps = Annotated[int, typer.Option(help="Steps at the end of training after
 def gap(
     data: o.Data = "digits",
     space: Space = "two-node",
-    table: Table = None,
+    table: TableFile = None,
     networks: Networks = 200,
     trainings: Trainings = 3,
     alone_epochs: AloneEpochs = 10,
@@ -93,6 +93,7 @@ def gap(
     """
     arguments = {name: value for name, value in locals().items() if name not in ("out", "fresh", "device")}
     _require(space, table, way, causes)
+    known = None if table is None else nasbench_macro(table)
     where = pick_device(device)
     images = load(data, image_size=image_size)
     training: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed, "device": where}
@@ -104,10 +105,10 @@ def gap(
         run.begin()
         if note := repair_journal(run / "study.log"):
             say(note)
-        if table is None:
+        if known is None:
             truth = _trained_truth(run, make(), images, networks, trainings, {**training, "epochs": alone_epochs})
         else:
-            truth = _tabulated_truth(make().space, table, networks, seed)
+            truth = _tabulated_truth(known, f"NAS-Bench-Macro ({Path(str(table)).name})", networks, seed)
         say(f"truth: {len(truth.population)} networks, {truth.source}")
 
         first, repeated = make(), {}
@@ -158,12 +159,11 @@ def _require(space: str, table: str | None, way: str, causes: str) -> None:
         raise UsageError(f"Unknown cause {min(wrong)!r}; expected some of the letters {CAUSES}.")
 
 
-def _tabulated_truth(space: SearchSpace, table: str, networks: int, seed: int) -> Truth:
-    known = nasbench_macro(table)
-    population = draw_feasible(space, Budget(), networks, np.random.default_rng([seed, 9]))
+def _tabulated_truth(known: Table, source: str, networks: int, seed: int) -> Truth:
+    population = draw_feasible(known.space, Budget(), networks, np.random.default_rng([seed, 9]))
     at = {tuple(row): i for i, row in enumerate(known.architectures.tolist())}
     rows = [at[tuple(row)] for row in population.tolist()]
-    return Truth(population, known.columns["test"][rows], f"NAS-Bench-Macro ({Path(table).name})")
+    return Truth(population, known.columns["test"][rows], source)
 
 
 def _trained_truth(run: RunFolder, supernet: ChainSupernet, images: ImageData, networks: int, trainings: int, settings: Any) -> Truth:

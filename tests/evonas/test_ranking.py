@@ -79,7 +79,7 @@ def test_what_looks_at_the_best():
     predicted = truth.copy()
     predicted[[19, 10]] = predicted[[10, 19]]  # the best network is thought to be mediocre
     assert best(truth, 0.1).nonzero()[0].tolist() == [18, 19]
-    assert best(np.array([1.0, 2.0, 2.0]), 0.34).tolist() == [False, True, True]  # equal ones come along
+    assert best(np.array([1.0, 2.0, 2.0]), 0.34).tolist() == [False, True, False]  # of equal ones, the first
     assert precision(predicted, truth, 0.1) == 0.5
     assert true_rank(predicted, truth, 1) == 10
     assert true_rank(predicted, truth, 2) == 2
@@ -120,7 +120,7 @@ def test_the_macro_table_has_its_published_figures(tables):
     runs = table.columns["test"]
     assert noise_ceiling(runs) == pytest.approx(0.896, abs=0.001)
     assert noise_ceiling(runs, 0.1) == pytest.approx(0.339, abs=0.001)
-    assert noise_ceiling(runs, 0.05) == pytest.approx(0.321, abs=0.003)
+    assert noise_ceiling(runs, 0.05) == pytest.approx(0.321, abs=0.002)
     assert tau(table.columns["macs"], runs.mean(1)) == pytest.approx(0.556, abs=0.0005)
 
 
