@@ -20,6 +20,7 @@ from evonas import Budget, RandomExplorer, open_study, search
 from evonas.errors import UsageError, unknown
 from evonas.files import read_json, write_json
 from evonas.ranking import Floats
+from evonas.ranks import fused
 from evonas.sampling import SMALL_SPACE, draw_feasible
 from evonas.space import SearchSpace
 from evonas.study import repair_journal
@@ -124,8 +125,9 @@ def gap(
             settings = {**training, "seed": seed + number, "on_step": None if number else follower}
             _train(run / f"supernet-{number}.pt", supernet, WAYS[way](), images, **settings)
             scores.append(_kept(run / f"scores-{number}.json", partial(_scores, supernet, truth, images, where)))
+        shared, likelihood = np.array(scores[0]["accuracy"]), np.array(scores[0]["likelihood"])
         if supernets > 1:
-            repeated["seeds"] = Repeated(np.array(scores), np.arange(len(truth.population)))
+            repeated["seeds"] = Repeated(np.array([found["accuracy"] for found in scores]), np.arange(len(truth.population)))
         for name, moment in moments.items():
             if len(found := follower.scores(moment)) > 1:
                 repeated[name] = Repeated(found, followed)
@@ -139,9 +141,16 @@ def gap(
         alone = {**training, "epochs": alone_epochs} if table is not None else None
         found_causes = _causes(run, causes, bench, alone)
         diagnosis = diagnose(
-            first.space, truth, np.array(scores[0]), baselines=baselines, features=features, repeated=repeated, causes=found_causes
+            first.space,
+            truth,
+            shared,
+            baselines=baselines,
+            features=features,
+            variants={"likelihood": likelihood, "fused": fused(likelihood, features["macs"], features["layers"])},
+            repeated=repeated,
+            causes=found_causes,
         )
-        result = {"recipe": "gap", "diagnosis": diagnosis, "accuracies": {"shared": scores[0], "alone": truth.mean.tolist()}}
+        result = {"recipe": "gap", "diagnosis": diagnosis, "accuracies": {"shared": shared.tolist(), "alone": truth.mean.tolist()}}
         write_json(run / "result.json", {**result, "seed": seed, "versions": versions()})
         page = write_gap_report(run.path)
         say(in_one_line(diagnosis))
@@ -253,10 +262,11 @@ def _causes(run: RunFolder, letters: str, bench: c.Bench, alone: dict[str, Any] 
     return found
 
 
-def _scores(supernet: ChainSupernet, truth: Truth, images: ImageData, device: torch.device) -> list[float]:
+def _scores(supernet: ChainSupernet, truth: Truth, images: ImageData, device: torch.device) -> dict[str, list[float]]:
     fitness = InheritedFitness(supernet, images.search, images.train.head(CALIBRATION_IMAGES), device=device)
     with bar("score networks"):
-        return [float(score) for score in fitness(truth.population)]
+        accuracy, likelihood = fitness.both(truth.population)
+    return {"accuracy": accuracy.tolist(), "likelihood": likelihood.tolist()}
 
 
 def _naswot(supernet: ChainSupernet, truth: Truth, images: torch.Tensor, seed: int) -> list[float]:

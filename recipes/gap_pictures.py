@@ -27,15 +27,17 @@ def shared_against_alone(path: Path, shared: Floats, alone: Floats) -> None:
 def correlations(path: Path, diagnosis: Mapping[str, Any]) -> None:
     """Tau of the supernet with its interval and of the baselines, over all networks and inside the true top tenth."""
     own, ceiling = diagnosis["supernet"], diagnosis["truth"]["ceiling"]
-    names = ["supernet", *diagnosis["baselines"]]
+    rankings = {"accuracy": own, **diagnosis["variants"]}
+    names = [*(f"supernet, {name}" for name in rankings), *diagnosis["baselines"]]
     figure, panels = plt.subplots(1, 2, figsize=(7.6, 0.42 * len(names) + 1.6), sharey=True)
     for axes, title, key, share in ((panels[0], "all networks", "tau", "1"), (panels[1], "true best tenth", "tau_in_true_top", "0.1")):
-        values = [own[key], *(found[key] for found in diagnosis["baselines"].values())]
+        values = [found[key] for found in (*rankings.values(), *diagnosis["baselines"].values())]
         at = np.arange(len(names))[::-1]
-        axes.barh(at, np.nan_to_num(values), color=[SEARCH] + [CONTROL] * (len(names) - 1), height=0.62)
+        axes.barh(at, np.nan_to_num(values), color=[SEARCH] * len(rankings) + [CONTROL] * len(diagnosis["baselines"]), height=0.62)
         if key == "tau":
-            low, high = own["interval"]
-            axes.errorbar(own["tau"], at[0], xerr=[[own["tau"] - low], [high - own["tau"]]], color=TEXT, capsize=3, linewidth=1)
+            for y, found in zip(at, rankings.values(), strict=False):
+                low, high = found["interval"]
+                axes.errorbar(found["tau"], y, xerr=[[found["tau"] - low], [high - found["tau"]]], color=TEXT, capsize=3, linewidth=1)
             axes.axvspan(-own["null_band"], own["null_band"], color="#eeeeee", zorder=0)
         if np.isfinite(ceiling[share]):
             axes.axvline(ceiling[share], color=LIMIT, linestyle="--", linewidth=1.2)

@@ -66,25 +66,20 @@ class InheritedFitness:
 
     def __call__(self, population: Population) -> npt.NDArray[np.float64]:
         """Accuracy in [0, 1] on the search images: shape (n,)."""
-        return self._mean(population, lambda logits, labels: (logits.argmax(1) == labels).sum())
+        return self.both(population)[0]
 
     def likelihood(self, population: Population) -> npt.NDArray[np.float64]:
         """Mean log-likelihood of the search images' labels in nats (minus the cross-entropy), at most 0: shape (n,).
 
-        A fitness as well. It tells networks apart that classify the same number of images right, and ranks better than accuracy where
-        the supernet is far from what networks reach on their own (docs/evidence.md, NAS-Bench-Macro).
+        A fitness as well. It tells networks apart that classify the same number of images right, and ranked better than accuracy in
+        every supernet of NAS-Bench-Macro (docs/evidence.md).
         """
-        return self._mean(population, lambda logits, labels: -cross_entropy(logits.float(), labels, reduction="sum"))
+        return self.both(population)[1]
 
-    def logits(self, population: Population) -> Tensor:
-        """Logits on the search images, shape (n, images, classes): what comparisons look at."""
-        rows = torch.cat(list(self._map(population, self._logits)))
-        return rows[torch.from_numpy(self._inverse(population))]
-
-    def _mean(self, population: Population, total: Callable[[Tensor, Tensor], Tensor]) -> npt.NDArray[np.float64]:
-        """Of every network, the mean over the search images of what `total` adds up over a batch of (logits, labels)."""
-        chunks = self._map(population, lambda rows, shared: self._totals(rows, shared, total))
-        return np.concatenate([np.zeros(0), *chunks])[self._inverse(population)] / len(self.search)
+    def both(self, population: Population) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Accuracy and likelihood from one walk, each of shape (n,)."""
+        sums = np.concatenate([np.zeros((0, 2)), *self._map(population, self._sums)])[self._inverse(population)]
+        return sums[:, 0] / len(self.search), sums[:, 1] / len(self.search)
 
     def _inverse(self, population: Population) -> npt.NDArray[np.int64]:
         return np.argsort(walk_order(self.supernet, population)[0])
@@ -109,17 +104,17 @@ class InheritedFitness:
         self.batch_size //= 2
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        warnings.warn(f"out of memory: scoring goes on with batches of {self.batch_size} images (scores do not depend on it)", stacklevel=5)
+        warnings.warn(f"out of memory: scoring goes on with batches of {self.batch_size} images (scores do not depend on it)", stacklevel=4)
 
-    def _totals(
-        self, rows: Population, shared: npt.NDArray[np.int64], total: Callable[[Tensor, Tensor], Tensor]
-    ) -> npt.NDArray[np.float64]:
-        sums = torch.zeros(len(rows), dtype=torch.float64, device=self.device)
+    def _sums(self, rows: Population, shared: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """For every row, images classified right and log-likelihoods added up: shape (n, 2)."""
+        sums = torch.zeros(len(rows), 2, dtype=torch.float64, device=self.device)
         with _borrowed(self.supernet) as norms, torch.no_grad(), autocast(self.device):
             statistics = self._statistics(rows, shared, norms)
             for images, labels in self.search.batches(self.batch_size, self.device):
                 for i, logits in enumerate(self._forward(images, rows, shared, norms, statistics)):
-                    sums[i] += total(logits, labels)
+                    sums[i, 0] += (logits.argmax(1) == labels).sum()
+                    sums[i, 1] -= cross_entropy(logits.float(), labels, reduction="sum")
         return sums.cpu().numpy()
 
     def _logits(self, rows: Population, shared: npt.NDArray[np.int64]) -> Tensor:

@@ -89,6 +89,7 @@ def diagnose(
     *,
     baselines: Mapping[str, Floats],
     features: Mapping[str, Floats],
+    variants: Mapping[str, Floats] | None = None,
     repeated: Mapping[str, Repeated] | None = None,
     causes: Sequence[Cause] = (),
 ) -> dict[str, Any]:
@@ -100,6 +101,7 @@ def diagnose(
         shared: accuracies in [0, 1] with shared weights, shape (n,).
         baselines: scores that cost little, by name, higher is better, shape (n,); what the supernet has to beat.
         features: numbers of a network (MACs, layers) whose bias is looked for, shape (n,).
+        variants: other scores with the same shared weights, by name, shape (n,); judged like `shared`.
         repeated: by name ("seeds", "epochs", "steps").
         causes: measured by `supernet.causes`.
 
@@ -118,6 +120,7 @@ def diagnose(
             "ceiling": {f"{share:g}": noise_ceiling(truth.runs, share) for share in CEILINGS},
         },
         "supernet": own,
+        "variants": {name: judge(scores, truth.runs) for name, scores in (variants or {}).items()},
         "baselines": {name: _baseline(scores, shared, truth) for name, scores in baselines.items()},
         "stability": {name: _stability(found, truth) for name, found in (repeated or {}).items()},
         "profile": profile(space, truth, shared, features),

@@ -24,6 +24,7 @@ from evonas.ranking import (
     tau_within,
     true_rank,
 )
+from evonas.ranks import fused
 from evonas.tabular import nasbench_macro
 
 scores = st.lists(st.integers(0, 6), min_size=2, max_size=12)
@@ -150,3 +151,11 @@ def test_everything_at_once(rng):
 def test_what_cannot_be_judged(predicted, runs, words):
     with pytest.raises(UsageError, match=words):
         judge(predicted, runs)
+
+
+def test_a_fused_score_weighs_the_dear_side_as_much_as_the_cheap_ones(rng):
+    dear, cheap = rng.random(300), rng.random(300)
+    assert tau(fused(dear, dear**3), dear) == pytest.approx(1)
+    assert fused(dear, cheap) == pytest.approx(fused(np.exp(dear), 1e9 * cheap))  # units do not count
+    assert fused(dear, cheap, cheap) == pytest.approx(fused(dear, cheap))
+    assert tau(fused(dear, cheap), dear) == pytest.approx(tau(fused(dear, cheap), cheap), abs=0.06)
