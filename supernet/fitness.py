@@ -81,6 +81,11 @@ class InheritedFitness:
         sums = np.concatenate([np.zeros((0, 2)), *self._map(population, self._sums)])[self._inverse(population)]
         return sums[:, 0] / len(self.search), sums[:, 1] / len(self.search)
 
+    def logits(self, population: Population) -> Tensor:
+        """Logits on the search images, shape (n, images, classes): what comparisons look at."""
+        rows = torch.cat(list(self._map(population, self._logits)))
+        return rows[torch.from_numpy(self._inverse(population))]
+
     def _inverse(self, population: Population) -> npt.NDArray[np.int64]:
         return np.argsort(walk_order(self.supernet, population)[0])
 
