@@ -29,14 +29,14 @@ from supernet.data import ImageData
 from supernet.follow import Follower, ends_of_epochs
 from supernet.sharing import own_group, random_groups, similar_groups
 
-CHANNELS, BN_MOMENTUM, BATCH, LR = 8, 0.1, 32, 0.05
+CHANNELS, STEM, BN_MOMENTUM, BATCH, LR = 32, 1, 0.1, 32, 0.05
 SEEDS, TRUTH_SEEDS = 3, 5
 CPU = torch.device("cpu")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=128, help="of a supernet")
+    parser.add_argument("--epochs", type=int, default=64, help="of a supernet")
     parser.add_argument("--alone-epochs", type=int, default=4)
     parser.add_argument("--out", type=Path, default=Path("runs/benchmark_deeper_insights"))
     a = parser.parse_args()
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def supernet(seed: int) -> ChainSupernet:
-    return two_node((1, 8, 8), 10, channels=CHANNELS, bn_momentum=BN_MOMENTUM, seed=seed)
+    return two_node((1, 8, 8), 10, channels=CHANNELS, stem_multiplier=STEM, bn_momentum=BN_MOMENTUM, seed=seed)
 
 
 def settings(population: np.ndarray, images: ImageData, epochs: int) -> dict[str, Callable[[], dict[str, Any]]]:

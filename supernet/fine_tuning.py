@@ -14,7 +14,7 @@ from supernet.chain import ChainSupernet
 from supernet.data import Part
 from supernet.fitness import recalibrate
 from supernet.training.loop import train
-from supernet.training.standalone import StandAlone, accuracy
+from supernet.training.standalone import StandAlone, accuracy_and_likelihood
 
 
 class FineTunedFitness:
@@ -50,12 +50,17 @@ class FineTunedFitness:
 
     def __call__(self, population: Population) -> np.ndarray:
         """Accuracy in [0, 1] on the search images: shape (n,)."""
-        return np.array([self._score(row) for row in population])
+        return self.both(population)[0]
 
-    def _score(self, row: np.ndarray) -> float:
+    def both(self, population: Population) -> tuple[np.ndarray, np.ndarray]:
+        """Accuracy and, as in `InheritedFitness.both`, likelihood; each of shape (n,)."""
+        scores = np.array([self._score(row) for row in population]).reshape(-1, 2)
+        return scores[:, 0], scores[:, 1]
+
+    def _score(self, row: np.ndarray) -> tuple[float, float]:
         network = self.supernet.subnet(row).to(self.device)
         if self.steps:
             settings = {"lr": self.lr, "warmup_epochs": 0.0, "device": self.device}
             train(network, StandAlone(), self.images, epochs=1, batch_size=self.batch_size, **settings)  # type: ignore[arg-type]
         recalibrate(network, self.calibration.batches(128, self.device))
-        return accuracy(network, self.search, self.device)
+        return accuracy_and_likelihood(network, self.search, self.device)

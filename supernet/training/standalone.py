@@ -62,9 +62,16 @@ class TrainedFitness:
 
 def accuracy(network: nn.Module, part: Part, device: torch.device, batch_size: int = 500) -> float:
     """Share of the images of `part` that the network classifies right, in [0, 1]."""
+    return accuracy_and_likelihood(network, part, device, batch_size)[0]
+
+
+def accuracy_and_likelihood(network: nn.Module, part: Part, device: torch.device, batch_size: int = 500) -> tuple[float, float]:
+    """Share of the images of `part` that the network classifies right, and the mean log-likelihood of their labels in nats."""
     network.eval()
-    correct = torch.zeros((), dtype=torch.long, device=device)
+    sums = torch.zeros(2, dtype=torch.float64, device=device)
     with torch.no_grad(), autocast(device):
         for images, labels in part.batches(batch_size, device):
-            correct += (network(images).argmax(1) == labels).sum()
-    return int(correct) / len(part)
+            logits = network(images)
+            sums[0] += (logits.argmax(1) == labels).sum()
+            sums[1] -= cross_entropy(logits.float(), labels, reduction="sum")
+    return float(sums[0]) / len(part), float(sums[1]) / len(part)
