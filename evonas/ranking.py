@@ -52,7 +52,7 @@ def bootstrap(
     """The 95 % interval of a measure over networks drawn again with replacement."""
     rng, n = np.random.default_rng(seed), len(truth)
     values = [measure(predicted[rows], truth[rows]) for rows in (rng.integers(n, size=n) for _ in range(draws))]
-    low, high = np.nanquantile(values, [0.025, 0.975])
+    low, high = np.nanquantile(values, [0.025, 0.975]) if np.isfinite(values).any() else (np.nan, np.nan)
     return float(low), float(high)
 
 

@@ -33,13 +33,17 @@ def correlations(path: Path, diagnosis: Mapping[str, Any]) -> None:
     for axes, title, key, share in ((panels[0], "all networks", "tau", "1"), (panels[1], "true best tenth", "tau_in_true_top", "0.1")):
         values = [found[key] for found in (*rankings.values(), *diagnosis["baselines"].values())]
         at = np.arange(len(names))[::-1]
-        axes.barh(at, np.nan_to_num(values), color=[SEARCH] * len(rankings) + [CONTROL] * len(diagnosis["baselines"]), height=0.62)
+        axes.barh(
+            at, [value or 0.0 for value in values], color=[SEARCH] * len(rankings) + [CONTROL] * len(diagnosis["baselines"]), height=0.62
+        )
         if key == "tau":
             for y, found in zip(at, rankings.values(), strict=False):
                 low, high = found["interval"]
+                if low is None or found["tau"] is None:
+                    continue
                 axes.errorbar(found["tau"], y, xerr=[[found["tau"] - low], [high - found["tau"]]], color=TEXT, capsize=3, linewidth=1)
             axes.axvspan(-own["null_band"], own["null_band"], color="#eeeeee", zorder=0)
-        if np.isfinite(ceiling[share]):
+        if ceiling[share] is not None:
             axes.axvline(ceiling[share], color=LIMIT, linestyle="--", linewidth=1.2)
             axes.text(ceiling[share], len(names) - 0.45, "noise ceiling", color=LIMIT, fontsize=8, ha="center", va="bottom")
         axes.set_yticks(at, names)
@@ -71,6 +75,7 @@ def overrated(path: Path, options: Mapping[str, Mapping[str, float | None]]) -> 
 
 def causes(path: Path, found: Sequence[Mapping[str, Any]]) -> None:
     """From the tau with a cause present to that with it removed, an arrow each."""
+    found = [cause for cause in found if cause["effect"] is not None]
     figure, axes = plt.subplots(figsize=(6.4, 0.5 * len(found) + 1.4))
     for at, cause in enumerate(reversed(found)):
         start, end = cause["tau_present"], cause["tau_removed"]

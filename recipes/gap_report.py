@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +53,13 @@ def write_gap_report(path: str | Path) -> Path:
 def in_one_line(diagnosis: dict[str, Any]) -> str:
     """What the diagnosis comes to."""
     own, ceiling = diagnosis["supernet"], diagnosis["truth"]["ceiling"]["1"]
-    rivals = {name: found["tau"] for name, found in diagnosis["baselines"].items() if not math.isnan(found["tau"])}
+    rivals = {name: found["tau"] for name, found in diagnosis["baselines"].items() if found["tau"] is not None}
     best = max(rivals, key=lambda name: rivals[name])
     low, high = own["interval"]
-    text = f"Kendall tau {own['tau']:.3f} ({low:.2f} to {high:.2f}), {own['tau_in_true_top']:.3f} inside the true top tenth; "
+    inside = "unknown" if own["tau_in_true_top"] is None else f"{own['tau_in_true_top']:.3f}"
+    text = f"Kendall tau {own['tau']:.3f} ({low:.2f} to {high:.2f}), {inside} inside the true top tenth; "
     text += f"best cheap score: {best} {rivals[best]:.3f}"
-    if not math.isnan(ceiling):
+    if ceiling is not None:
         text += f"; ceiling {ceiling:.3f}"
     cause = next((cause for cause in diagnosis["causes"] if cause["name"] == diagnosis["largest_cause"]), None)
     return text if cause is None else f"{text}; largest cause: {cause['name']} ({cause['effect']:+.3f} when removed)"

@@ -105,6 +105,9 @@ def diagnose(
         repeated: by name ("seeds", "epochs", "steps").
         causes: measured by `supernet.causes`.
 
+    Returns:
+        Plain data without NaN: None stands for what cannot be known, such as the noise of a truth of one training.
+
     Raises:
         UsageError: fewer than 50 networks, or scores that do not fit them.
     """
@@ -112,7 +115,8 @@ def diagnose(
         raise UsageError(f"Got {len(truth.population)} networks; expected at least {FEWEST}: below, chance alone moves tau by .15 or more.")
     own = judge(shared, truth.runs)
     effects = {cause.name: cause.tau_removed - cause.tau_present for cause in causes}
-    return {
+    known = {name: effect for name, effect in effects.items() if np.isfinite(effect)}
+    found = {
         "truth": {
             "source": truth.source,
             "networks": len(truth.population),
@@ -125,8 +129,10 @@ def diagnose(
         "stability": {name: _stability(found, truth) for name, found in (repeated or {}).items()},
         "profile": profile(space, truth, shared, features),
         "causes": [asdict(cause) | {"effect": effects[cause.name]} for cause in causes],
-        "largest_cause": max(effects, key=lambda name: effects[name]) if effects else None,
+        "largest_cause": max(known, key=lambda name: known[name]) if known else None,
     }
+    plain: dict[str, Any] = _without_nan(found)
+    return plain
 
 
 def profile(space: SearchSpace, truth: Truth, shared: Floats, features: Mapping[str, Floats]) -> dict[str, Any]:
@@ -190,6 +196,15 @@ def _stability(found: Repeated, truth: Truth) -> dict[str, Any]:
         "gt_tau_std": float(np.std(taus)),
         "gt_taus": taus,
     }
+
+
+def _without_nan(value: Any) -> Any:
+    """Plain data in which None stands for what is not a number, which JSON has no word for."""
+    if isinstance(value, Mapping):
+        return {key: _without_nan(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(v) for v in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def _spearman(values: Floats, overrated: Floats) -> float | None:

@@ -37,11 +37,13 @@ def finished(table, tmp_path_factory):
         "epochs": 1,
         "alone_epochs": 1,
         "supernets": 2,
-        "causes": "D",
+        "causes": "CD",
         "final_steps": 2,
         "out": str(tmp_path_factory.mktemp("runs") / "gap"),
     }
-    gap(**arguments)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("recipes.gap.TrainedFitness", lambda network, images, **settings: lambda population: population.sum(axis=1) / 20)
+        gap(**arguments)
     return arguments
 
 
@@ -58,8 +60,12 @@ def test_a_table_is_the_truth(finished, table):
     assert set(diagnosis["baselines"]) == {"macs", "params", "layers", "naswot", "random"}
     assert diagnosis["baselines"]["layers"]["tau"] > 0.3  # accuracies were made to follow the operators
     assert diagnosis["stability"]["steps"]["runs"] == 2
-    assert [cause["name"] for cause in diagnosis["causes"]] == ["D size of the space"]
-    assert diagnosis["largest_cause"] == "D size of the space"
+    assert [cause["name"] for cause in diagnosis["causes"]] == ["C configuration", "D size of the space"]
+    assert diagnosis["largest_cause"] == max(diagnosis["causes"], key=lambda cause: cause["effect"])["name"]
+    configuration = diagnosis["causes"][0]
+    assert configuration["networks"] == 24
+    assert configuration["tau_present"] == pytest.approx(tau(shared[:24], alone[:24]))
+    assert configuration["details"]["alone_against_truth"] > 0.8  # both were made to follow the operators
     official = json.loads(table.read_text())
     assert alone.max() <= max(np.mean(entry["test_acc"]) for entry in official.values()) / 100
     assert "Kendall tau" in in_one_line(diagnosis)

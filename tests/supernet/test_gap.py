@@ -74,6 +74,16 @@ def test_the_diagnosis_is_plain_data_with_every_part(truth, rng):
     assert 0.8 < found["truth"]["ceiling"]["1"] < 1
 
 
+def test_what_cannot_be_known_is_none(truth):
+    """One training says nothing of noise, and a constant score ranks nothing."""
+    once = Truth(truth.population, truth.runs[:, :1], "one training")
+    found = diagnose(SPACE, once, truth.mean, baselines={"constant": np.ones(len(truth.mean))}, features={}, causes=[])
+    assert found["truth"]["ceiling"] == {"1": None, "0.1": None, "0.05": None}
+    assert found["baselines"]["constant"]["tau"] is None
+    assert found["largest_cause"] is None
+    json.dumps(found, allow_nan=False)
+
+
 def test_too_few_networks_are_refused(truth):
     few = truth.rows(np.arange(49))
     with pytest.raises(UsageError, match="at least 50"):
