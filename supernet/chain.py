@@ -97,7 +97,7 @@ class ChainSupernet(nn.Module):
 
         Args:
             architecture: what to copy.
-            fresh_seed: draw the weights anew with this seed; None inherits the supernet's (and its batch-norm statistics,
+            fresh_seed: draw the weights anew, on the CPU, with this seed; None inherits the supernet's (and its batch-norm statistics,
                 which belong to no path in particular: see `supernet.fitness.recalibrate`).
         """
         row = self.space.population([architecture])[0]
@@ -108,7 +108,7 @@ class ChainSupernet(nn.Module):
                 copies[str(block.name)] = module
         network = nn.Sequential(copies)
         if fresh_seed is not None:
-            initialise(network, fresh_seed)
+            initialise(network.cpu(), fresh_seed)  # drawn on the CPU, so that a seed means the same weights everywhere
         return network
 
     def parts(self) -> list[Part]:

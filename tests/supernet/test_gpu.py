@@ -4,7 +4,22 @@ import numpy as np
 import pytest
 import torch
 
-from supernet import InheritedFitness, StandAlone, TrainedFitness, UniformPaths, accuracy, mbconv, score_one_by_one, skip_cells, train
+from supernet import (
+    FairPaths,
+    FineTunedFitness,
+    InheritedFitness,
+    StandAlone,
+    TrainedFitness,
+    UniformPaths,
+    accuracy,
+    mbconv,
+    score_one_by_one,
+    skip_cells,
+    train,
+    two_node,
+)
+from supernet.causes import gradient_cosine
+from supernet.training.mixture import Mixtures
 
 pytestmark = pytest.mark.gpu
 GPU = torch.device("cuda")
@@ -65,3 +80,30 @@ def test_networks_with_skips_learn(digits, connection):
     family = skip_cells(digits.image_shape, 10, connection=connection, base_widths=(8, 16), depths=(3, 4, 5), skips=(0, 8))
     fitness = TrainedFitness(family.network, digits, device=GPU, epochs=15)
     assert (fitness(family.space.population([(1, 2, 1, 2, 1), (0, 0, 0, 0, 0)])) > 0.5).all()
+
+
+@pytest.mark.parametrize("way", [FairPaths, Mixtures])
+def test_other_ways_learn(digits, way):
+    supernet = two_node(digits.image_shape, 10, channels=8)
+    losses = train(supernet, way(), digits.train, epochs=10, lr=0.02, device=GPU)
+    assert losses[-1] < losses[0]
+    assert -1 <= gradient_cosine(supernet, digits.train.head(64), GPU)["mean"] <= 1
+
+
+def test_fine_tuning_and_likelihood_agree_with_the_cpu(digits):
+    supernet = two_node(digits.image_shape, 10, channels=8)
+    train(supernet, UniformPaths(), digits.train, epochs=10, device=GPU)
+    population = supernet.space.enumerate()[::13]
+    tuned = FineTunedFitness(supernet, digits.search, digits.train, steps=0, device=GPU)
+    inherited = InheritedFitness(supernet, digits.search, digits.train.head(512), device=GPU)
+    assert np.abs(tuned(population) - inherited(population)).max() <= 2 / len(digits.search)
+    on_cpu = InheritedFitness(supernet.cpu(), digits.search, digits.train.head(512)).likelihood(population)
+    assert np.abs(inherited.likelihood(population) - on_cpu).max() < 0.05
+
+
+def test_fresh_weights_are_those_of_the_cpu(digits):
+    """A seed means the same network wherever the supernet is."""
+    supernet = mbconv(digits.image_shape, 10, depths=(1, 1, 1))
+    expected = supernet.subnet((0, 0, 0), fresh_seed=4).state_dict()
+    found = supernet.to(GPU).subnet((0, 0, 0), fresh_seed=4).state_dict()
+    assert all(torch.equal(expected[name], value.cpu()) for name, value in found.items())
