@@ -73,7 +73,9 @@ class ChainSupernet(nn.Module):
             UsageError: a selection of another length, or a mixture where a block's options cannot be mixed.
         """
         if len(selection) != len(self.space):
-            raise UsageError(f"A selection of this supernet has {len(self.space)} entries, one a choice; got {len(selection)}.")
+            raise UsageError(
+                f"A selection has {len(self.space)} option indices (or vectors of weights), one a choice; got {len(selection)}."
+            )
         if isinstance(selection[0], Tensor):
             return self._mixture(x, selection)  # type: ignore[arg-type]
         for block, columns in zip(self.blocks, self.columns, strict=True):

@@ -70,5 +70,5 @@ def test_what_cannot_be_mixed_is_refused(supernet, images):
     shared = split(supernet, similar_groups(supernet.space, 2), 2)
     with pytest.raises(UsageError, match="cannot be mixed"):
         shared(images, [torch.ones(4)] * 3)
-    with pytest.raises(UsageError, match="3 entries"):
+    with pytest.raises(UsageError, match="3 option indices"):
         supernet(images, [torch.ones(4)] * 2)
