@@ -30,7 +30,7 @@ from supernet.follow import Follower, ends_of_epochs
 from supernet.sharing import own_group, random_groups, similar_groups
 
 CHANNELS, STEM, BN_MOMENTUM, BATCH, LR = 32, 1, 0.1, 32, 0.05
-SEEDS, TRUTH_SEEDS = 3, 5
+SEEDS, TRUTH_SEEDS = 3, 3
 CPU = torch.device("cpu")
 
 
@@ -80,12 +80,12 @@ def settings(population: np.ndarray, images: ImageData, epochs: int) -> dict[str
         todo[f"random 8 {s}"] = run(split(supernet(s), random_groups(space, 8, s), 8, seed=s), s)
         todo[f"similar 8 {s}"] = run(split(supernet(s), similar_groups(space, 8), 8, seed=s), s)
     todo |= {f"order {o}": run(supernet(0), 0, o) for o in range(1, SEEDS)}
-    todo |= {f"reshuffled {s}": run(supernet(s), s, None) for s in range(SEEDS)}
+    todo |= {f"reshuffled {s}": run(supernet(s), s, None) for s in range(2)}
     todo["alone 64 0"] = run(split(supernet(0), own_group(space), 64), 0)
-    for m in (2, 4, 16, 32):
+    for m in (4, 16):
         todo[f"random {m} 0"] = run(split(supernet(0), random_groups(space, m, 0), m), 0)
         todo[f"similar {m} 0"] = run(split(supernet(0), similar_groups(space, m), m), 0)
-    todo |= {f"prefix {k} 0": run(split(supernet(0), own_group(space), 64, first=1 + k), 0) for k in range(5)}
+    todo |= {f"prefix {k} 0": run(split(supernet(0), own_group(space), 64, first=1 + k), 0) for k in (0, 2, 4)}
     return todo
 
 

@@ -137,8 +137,9 @@ def judge(predicted: Floats, runs: Floats, *, draws: int = DRAWS) -> dict[str, A
 
     Returns:
         Plain data: tau with `interval` and `null_band`, spearman, sparse_tau with its `delta` (two standard deviations of the
-        truth's noise), taus inside the true and the predicted top tenth, and, by share or by number, precision, best and worst true ranks
-        as fractions of n, regret in percentage points, recall of the worst tenth.
+        truth's noise), taus inside the true and the predicted top tenth (of `top_networks`; below some twenty they say little),
+        and, by share or by number, precision, best and worst true ranks as fractions of n, regret in percentage points, recall of
+        the worst tenth.
 
     Raises:
         UsageError: shapes that do not fit, fewer than three networks, or scores that are not finite.
@@ -157,6 +158,7 @@ def judge(predicted: Floats, runs: Floats, *, draws: int = DRAWS) -> dict[str, A
         "spearman": float(spearmanr(predicted, truth).statistic),
         "sparse_tau": sparse_tau(predicted, truth, delta),
         "delta": delta,
+        "top_networks": int(best(truth, TOP).sum()),
         "tau_in_true_top": tau_within(predicted, truth, truth),
         "tau_in_predicted_top": tau_within(predicted, truth, predicted),
         "precision": {f"{share:g}": precision(predicted, truth, share) for share in SHARES},

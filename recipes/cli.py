@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -99,6 +100,8 @@ def main() -> None:
     try:
         if arguments and not arguments[0].startswith("-") and arguments[0] not in commands:
             raise unknown("command", arguments[0], commands)
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1 and arguments[:1] != ["mobile"]:
+            raise UsageError("Only evonas mobile trains with many processes; run this command without torchrun.")
         sys.exit(app(arguments, standalone_mode=False))
     except UsageError as error:
         _fail(str(error), 2, debug)

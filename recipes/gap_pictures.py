@@ -75,7 +75,7 @@ def overrated(path: Path, options: Mapping[str, Mapping[str, float | None]]) -> 
 
 def causes(path: Path, found: Sequence[Mapping[str, Any]]) -> None:
     """From the tau with a cause present to that with it removed, an arrow each."""
-    found = [cause for cause in found if cause["effect"] is not None]
+    found = [cause for cause in found if cause["effect"] is not None]  # the report asks for this picture only where one is known
     figure, axes = plt.subplots(figsize=(6.4, 0.5 * len(found) + 1.4))
     for at, cause in enumerate(reversed(found)):
         start, end = cause["tau_present"], cause["tau_removed"]

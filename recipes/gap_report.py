@@ -12,6 +12,8 @@ from evonas.files import read_json, written_whole
 from recipes import gap_pictures as pictures
 from recipes.run_folder import finished
 
+ENOUGH_IN_TOP = 20
+
 
 def write_gap_report(path: str | Path) -> Path:
     """Write `report.html` and its pictures, from what stands in the run folder alone.
@@ -34,11 +36,11 @@ def write_gap_report(path: str | Path) -> Path:
             pictures.overrated, folder / "gap_options.png", "Percentiles by which options are overrated", diagnosis["profile"]["options"]
         ),
     ]
-    if diagnosis["causes"]:
+    if any(cause["effect"] is not None for cause in diagnosis["causes"]):
         text = "Rank correlation with a cause present and with it removed"
         images.append(_drawn(pictures.causes, folder / "gap_causes.png", text, diagnosis["causes"]))
     if any(name in diagnosis["stability"] for name in ("epochs", "steps")):
-        text = "The same ranking at the ends of the last epochs, and after each of the last steps"
+        text = "64 networks ranked at the ends of the last epochs and after each of the last steps, with running statistics"
         images.append(_drawn(pictures.swings, folder / "gap_stability.png", text, diagnosis["stability"]))
     details = {cause["name"]: _readable(cause["details"]) for cause in diagnosis["causes"]}
     page = jinja2.Environment(loader=jinja2.PackageLoader("recipes"), autoescape=True).get_template("gap.html")
@@ -53,16 +55,28 @@ def write_gap_report(path: str | Path) -> Path:
 def in_one_line(diagnosis: dict[str, Any]) -> str:
     """What the diagnosis comes to."""
     own, ceiling = diagnosis["supernet"], diagnosis["truth"]["ceiling"]["1"]
-    rivals = {name: found["tau"] for name, found in diagnosis["baselines"].items() if found["tau"] is not None}
-    best = max(rivals, key=lambda name: rivals[name])
-    low, high = own["interval"]
-    inside = "unknown" if own["tau_in_true_top"] is None else f"{own['tau_in_true_top']:.3f}"
-    text = f"Kendall tau {own['tau']:.3f} ({low:.2f} to {high:.2f}), {inside} inside the true top tenth; "
-    text += f"best cheap score: {best} {rivals[best]:.3f}"
+    text = f"Kendall tau {number(own['tau'])}"
+    if own["tau"] is not None:
+        text += f" ({own['interval'][0]:.2f} to {own['interval'][1]:.2f})"
+    if own["top_networks"] >= ENOUGH_IN_TOP:
+        text += f", {number(own['tau_in_true_top'])} inside the true top tenth"
+    rivals = {name: found["tau"] for name, found in diagnosis["baselines"].items() if found["tau"] is not None and name != "random"}
+    if rivals:
+        best = max(rivals, key=lambda name: abs(rivals[name]))
+        text += f"; best cheap score: {'small ' if rivals[best] < 0 else ''}{best} {abs(rivals[best]):.3f}"
     if ceiling is not None:
         text += f"; ceiling {ceiling:.3f}"
     cause = next((cause for cause in diagnosis["causes"] if cause["name"] == diagnosis["largest_cause"]), None)
-    return text if cause is None else f"{text}; largest cause: {cause['name']} ({cause['effect']:+.3f} when removed)"
+    if cause is not None:
+        text += f"; largest cause: {cause['name']} ({cause['effect']:+.3f} when removed)"
+    elif diagnosis["causes"]:
+        text += "; no cause beyond noise"
+    return text
+
+
+def number(value: float | None) -> str:
+    """Three digits, or that it is not known."""
+    return "not known" if value is None else f"{value:.3f}"
 
 
 def _readable(value: Any) -> str:

@@ -11,7 +11,7 @@ Every test trains what it needs through `Bench.train`, with the same epochs, dat
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, Protocol
 
@@ -26,7 +26,7 @@ from supernet.chain import ChainSupernet
 from supernet.data import ImageData, TensorPart
 from supernet.fine_tuning import FineTunedFitness
 from supernet.fitness import InheritedFitness, recalibrate
-from supernet.gap import Cause, Truth
+from supernet.gap import Cause, Truth, compared
 from supernet.training.fair import FairPaths
 from supernet.training.loop import Way
 from supernet.training.mixture import Mixtures, draw_gates
@@ -85,24 +85,38 @@ class Bench:
 def fairness(bench: Bench) -> Cause:
     """A. Chance trains some options more than others; strict fairness gives every option as many steps.
 
-    A fair step runs as many paths over its batch as there are options, so the fair supernet gets that many times fewer steps, and both run
-    as many paths. Details: how often options are trained, and how far the gradients of two paths agree on what they share.
+    A fair step runs as many paths over its batch as there are options, so the fair supernet gets that many times fewer steps, and both
+    run as many paths. Where equal networks share a path (`space.canonical`), which fair paths leave out to keep their balance, uniform
+    paths leave it out here as well. Details: how often such trainings train an option, as expected for as many steps, and how far the
+    gradients of two paths agree on what they share.
     """
-    space, other = bench.trained.space, bench.make()
+    space = bench.trained.space
     paths = max(len(options) for options in space.allowed)
-    steps = bench.steps * paths if bench.fair else bench.steps
-    name, way, scale = ("uniform", UniformPaths(), float(paths)) if bench.fair else ("fair", FairPaths(), 1 / paths)
-    bench.train(f"fairness-{name}", other, way, scale=scale)
-    taus = [bench.tau(bench.scores(supernet)) for supernet in (bench.trained, other)]
-    uniform, fair = reversed(taus) if bench.fair else taus
-    updates = {"uniform": updates_of(UniformPaths(), space, steps), "fair": updates_of(FairPaths(), space, steps // paths)}
+    trained: dict[str, ChainSupernet] = {}
+    if bench.fair:
+        trained["fair"] = bench.trained
+    elif space.canonicalise is None:
+        trained["uniform"] = bench.trained
+    scales = {"uniform": float(paths) if bench.fair else 1.0, "fair": 1.0 if bench.fair else 1 / paths}
+    for name, way in (("uniform", UniformPaths()), ("fair", FairPaths())):
+        if name not in trained:
+            trained[name] = bench.make()
+            trained[name].space = replace(space, canonicalise=None)
+            bench.train(f"fairness-{name}", trained[name], way, scale=scales[name])
+    steps, raw = bench.steps * paths if bench.fair else bench.steps, replace(space, canonicalise=None)
+    updates = {"uniform": updates_of(UniformPaths(), raw, steps), "fair": updates_of(FairPaths(), raw, steps // paths)}
     cosine = gradient_cosine(bench.trained, bench.images.train.head(128), bench.device)
-    details = {"updates": updates, "gradient_cosine": cosine}
-    return Cause("A fairness", "uniform paths", f"strictly fair, {paths} paths a step", uniform, fair, len(bench.truth.population), details)
+    return compared(
+        "A fairness",
+        ("uniform paths", bench.scores(trained["uniform"]), bench.truth.mean),
+        (f"strictly fair, {paths} paths a step", bench.scores(trained["fair"]), bench.truth.mean),
+        {"updates": updates, "gradient_cosine": cosine},
+    )
 
 
 def discretisation(bench: Bench, mixtures: int = 16) -> Cause:
-    """B. Weights are trained as a mixture and used as a path.
+    """B. Weights are trained as a mixture and used as a path. (Mixtures know nothing of equal networks; where there are some, that is
+    part of the difference.)
 
     Details: accuracy of random mixtures and of the path that keeps the heaviest option of each, with the same weights of the
     mixture-trained supernet, and the mean entropy of those gates in bits.
@@ -111,16 +125,13 @@ def discretisation(bench: Bench, mixtures: int = 16) -> Cause:
     bench.train("discretisation", supernet, Mixtures())
     rng, space = np.random.default_rng(0), supernet.space
     gates = [draw_gates(space, rng, 1.0, bench.device) for _ in range(mixtures)]
-    kept = space.canonical(np.array([[int(g.argmax()) for g in gate] for gate in gates]))
+    kept = np.array([[int(g.argmax()) for g in gate] for gate in gates])
     mixed = [_mixture_accuracy(supernet, gate, bench) for gate in gates]
     entropy = [float(-(g * g.clamp_min(1e-12).log2()).sum()) for gate in gates for g in gate]
-    return Cause(
+    return compared(
         "B discretisation",
-        "trained as random mixtures",
-        "trained as single paths",
-        bench.tau(bench.scores(supernet)),
-        bench.tau(bench.scores(bench.trained)),
-        len(bench.truth.population),
+        ("trained as random mixtures", bench.scores(supernet), bench.truth.mean),
+        ("trained as single paths", bench.scores(bench.trained), bench.truth.mean),
         {
             "mixture_accuracy": float(np.mean(mixed)),
             "path_accuracy": float(bench.scores(supernet, kept).mean()),
@@ -138,13 +149,10 @@ def configuration(bench: Bench, rows: np.ndarray, alone: Floats) -> Cause:
         alone: their accuracies when trained on their own in the supernet's configuration, shape (m,).
     """
     shared = bench.scores(bench.trained, bench.truth.population[rows])
-    return Cause(
+    return compared(
         "C configuration",
-        "shared weights against the truth",
-        "shared weights against training alone in the supernet's configuration",
-        tau(shared, bench.truth.mean[rows]),
-        tau(shared, alone),
-        len(rows),
+        ("shared weights against the truth", shared, bench.truth.mean[rows]),
+        ("shared weights against training alone in the supernet's configuration", shared, alone),
         {"alone_against_truth": tau(alone, bench.truth.mean[rows])},
     )
 
@@ -154,29 +162,27 @@ def space_size(bench: Bench, fixed: int | None = None) -> Cause:
 
     Args:
         bench: as in all tests.
-        fixed: how many choices; half of them unless told otherwise. Fewer when that leaves less than ten known networks.
+        fixed: how many choices; half of them unless told otherwise. Fewer when that leaves less than ten known networks, or when
+            equal networks under other names would lead out of the sub-space.
     """
     space, scores = bench.trained.space, bench.scores(bench.trained)
-    best = bench.truth.population[scores.argmax()]
-    fixed = len(space) // 2 if fixed is None else fixed
-    inside = (bench.truth.population[:, :fixed] == best[:fixed]).all(axis=1)
-    while inside.sum() < 10 and fixed > 1:
-        fixed -= 1
-        inside = (bench.truth.population[:, :fixed] == best[:fixed]).all(axis=1)
+    best, rng = bench.truth.population[scores.argmax()], np.random.default_rng(0)
     options = space.to_names(best)
+    for count in range(len(space) // 2 if fixed is None else fixed, 0, -1):
+        inside = (bench.truth.population[:, :count] == best[:count]).all(axis=1)
+        narrow = space.narrow({name: [options[name]] for name in space.names[:count]})
+        if inside.sum() >= 10 and narrow.contains(narrow.sample(256, rng)).all():
+            break
     narrowed = bench.make()
-    narrowed.space = space.narrow({name: [options[name]] for name in space.names[:fixed]})
-    bench.train("space-size", narrowed, UniformPaths())
+    narrowed.space = narrow
+    bench.train("space-size", narrowed, FairPaths() if bench.fair else UniformPaths())
     small, truth = bench.scores(narrowed, bench.truth.population[inside]), bench.truth.mean[inside]
-    return Cause(
+    return compared(
         "D size of the space",
-        f"all {len(space)} choices free",
-        f"the first {fixed} choices fixed",
-        tau(scores[inside], truth),
-        tau(small, truth),
-        int(inside.sum()),
+        (f"all {len(space)} choices free", scores[inside], truth),
+        (f"the first {count} choices fixed", small, truth),
         {
-            "share_of_space": float(np.prod([1 / len(options) for options in space.allowed[:fixed]])),
+            "share_of_space": float(np.prod([1 / len(options) for options in space.allowed[:count]])),
             "best_rank": {"present": true_rank(scores[inside], truth, 1), "removed": true_rank(small, truth, 1)},
         },
     )
@@ -185,14 +191,12 @@ def space_size(bench: Bench, fixed: int | None = None) -> Cause:
 def stale_statistics(bench: Bench) -> Cause:
     """E. Batch-norm statistics of all paths together, or of each network (recalibrated)."""
     running = InheritedFitness(bench.trained, bench.images.search, None, device=bench.device)(bench.truth.population)
-    return Cause(
+    recalibrated = bench.scores(bench.trained)
+    return compared(
         "E stale statistics",
-        "running statistics",
-        "recalibrated",
-        bench.tau(running),
-        bench.tau(bench.scores(bench.trained)),
-        len(running),
-        {"mean_accuracy": {"present": float(running.mean()), "removed": float(bench.scores(bench.trained).mean())}},
+        ("running statistics", running, bench.truth.mean),
+        ("recalibrated", recalibrated, bench.truth.mean),
+        {"mean_accuracy": {"present": float(running.mean()), "removed": float(recalibrated.mean())}},
     )
 
 
@@ -202,29 +206,30 @@ def stale_weights(bench: Bench, rows: np.ndarray, steps: Sequence[int] = (5, 20)
     Args:
         bench: as in all tests.
         rows: some networks of the truth, shape (m,): each is trained for each number of steps.
-        steps: ascending; the last is the one compared.
+        steps: ascending; the last is the one compared. Those that need more images than there are, are left out.
         settings: of `FineTunedFitness`.
     """
+    steps = [n for n in steps if n * settings.get("batch_size", 64) <= len(bench.images.train)]
     networks, truth = bench.truth.population[rows], bench.truth.mean[rows]
     scores = {0: bench.scores(bench.trained, networks)}
     for n in steps:
         fitness = FineTunedFitness(bench.trained, bench.images.search, bench.images.train, steps=n, device=bench.device, **settings)
         scores[n] = fitness(networks)
     taus = {str(n): tau(found, truth) for n, found in scores.items()}
-    return Cause(
+    return compared(
         "E stale weights",
-        "inherited weights",
-        f"after {steps[-1]} steps of its own",
-        taus["0"],
-        taus[str(steps[-1])],
-        len(rows),
+        ("inherited weights", scores[0], truth),
+        (f"after {steps[-1]} steps of its own", scores[steps[-1]], truth),
         {"tau_after_steps": taus},
     )
 
 
 def updates_of(way: UniformPaths | FairPaths, space: SearchSpace, steps: int) -> dict[str, float]:
-    """How often options are trained in so many steps of a way: the fewest and the most of any, and the mean over the choices of
-    their spread (standard deviation over mean)."""
+    """How often options are trained in so many steps of a way, by drawing as many paths.
+
+    Returns:
+        The fewest and the most of any option, and the mean over the choices of their spread (standard deviation over mean).
+    """
     rng = np.random.default_rng(0)
     population = np.concatenate([way.paths(space, rng) for _ in range(steps)])
     counts = [np.array([(population[:, i] == option).sum() for option in options]) for i, options in enumerate(space.allowed)]
@@ -238,13 +243,14 @@ def updates_of(way: UniformPaths | FairPaths, space: SearchSpace, steps: int) ->
 def gradient_cosine(supernet: ChainSupernet, part: TensorPart, device: torch.device) -> dict[str, float]:
     """Cosine between the gradients of two random paths on the parameters that both use: mean, and share of negative ones.
 
-    Every pair of 16 paths; the same batch for all.
+    Every pair of at most 16 different paths; the same batch for all.
     """
     images, labels = next(part.batches(len(part), device))
     supernet.to(device).train()
     kept = {name: buffer.clone() for name, buffer in supernet.named_buffers()}
     gradients: list[dict[str, Tensor]] = []
-    for path in supernet.space.sample(PATHS_COMPARED, np.random.default_rng(0)):
+    paths = np.unique(supernet.space.sample(PATHS_COMPARED, np.random.default_rng(0)), axis=0)
+    for path in paths:
         supernet.zero_grad(set_to_none=True)
         cross_entropy(supernet(images, path).float(), labels).backward()
         gradients.append({name: p.grad for name, p in supernet.named_parameters() if p.grad is not None})
@@ -257,7 +263,9 @@ def gradient_cosine(supernet: ChainSupernet, part: TensorPart, device: torch.dev
         both = one.keys() & other.keys()
         flat = [torch.cat([gradient[name].flatten() for name in sorted(both)]) for gradient in (one, other)]
         cosines.append(float(cosine_similarity(flat[0], flat[1], dim=0)))
-    return {"mean": float(np.mean(cosines)), "negative": float(np.mean(np.array(cosines) < 0))}
+    if len(paths) < 2:
+        return {"paths": float(len(paths))}
+    return {"paths": float(len(paths)), "mean": float(np.mean(cosines)), "negative": float(np.mean(np.array(cosines) < 0))}
 
 
 class _Mixture(nn.Module):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from evonas.errors import UsageError
 from evonas.space import Population
 from supernet.chain import ChainSupernet
 from supernet.data import Part
@@ -29,6 +30,9 @@ class FineTunedFitness:
         lr: at the first step, falling to 0 along a cosine.
         calibration_images: training images that batch-norm statistics are taken from afterwards, 128 at a time.
         device: where to compute.
+
+    Raises:
+        UsageError: fewer images than the steps take.
     """
 
     def __init__(
@@ -44,7 +48,12 @@ class FineTunedFitness:
         device: torch.device | None = None,
     ) -> None:
         self.supernet, self.search = supernet, search
-        self.images, self.calibration = train.head(steps * batch_size), train.head(calibration_images)
+        if steps * batch_size > len(train):
+            most = len(train) // batch_size
+            raise UsageError(
+                f"{steps} steps of {batch_size} images need more than the {len(train)} there are; expected at most {most} steps."
+            )
+        self.images, self.calibration = train.head(max(steps, 1) * batch_size), train.head(calibration_images)
         self.steps, self.batch_size, self.lr = steps, batch_size, lr
         self.device = device or torch.device("cpu")
 

@@ -56,6 +56,7 @@ class Cause:
         name: such as "A fairness".
         present, removed: what was compared, in a few words.
         tau_present, tau_removed: with the truth, of the same networks.
+        interval: 95 % bootstrap interval of the difference.
         networks: how many.
         details: further figures by name.
     """
@@ -65,8 +66,22 @@ class Cause:
     removed: str
     tau_present: float
     tau_removed: float
+    interval: tuple[float, float]
     networks: int
     details: Mapping[str, Any] = field(default_factory=dict)
+
+
+def compared(
+    name: str,
+    present: tuple[str, Floats, Floats],
+    removed: tuple[str, Floats, Floats],
+    details: Mapping[str, Any] | None = None,
+) -> Cause:
+    """A cause from (what it is, scores, truth) with it present and with it removed; all of shape (m,)."""
+    values = np.stack([present[1], present[2], removed[1], removed[2]], axis=1)
+    interval = bootstrap(values, values, lambda v, _: tau(v[:, 2], v[:, 3]) - tau(v[:, 0], v[:, 1]), draws=500)
+    taus = tau(present[1], present[2]), tau(removed[1], removed[2])
+    return Cause(name, present[0], removed[0], *taus, interval, len(values), details or {})
 
 
 @dataclass(frozen=True)
@@ -106,7 +121,8 @@ def diagnose(
         causes: measured by `supernet.causes`.
 
     Returns:
-        Plain data without NaN: None stands for what cannot be known, such as the noise of a truth of one training.
+        Plain data without NaN: None stands for what cannot be known, such as the noise of a truth of one training. The largest
+        cause is named only among those whose interval lies above 0.
 
     Raises:
         UsageError: fewer than 50 networks, or scores that do not fit them.
@@ -115,7 +131,7 @@ def diagnose(
         raise UsageError(f"Got {len(truth.population)} networks; expected at least {FEWEST}: below, chance alone moves tau by .15 or more.")
     own = judge(shared, truth.runs)
     effects = {cause.name: cause.tau_removed - cause.tau_present for cause in causes}
-    known = {name: effect for name, effect in effects.items() if np.isfinite(effect)}
+    beyond_noise = {cause.name: effects[cause.name] for cause in causes if cause.interval[0] > 0}
     found = {
         "truth": {
             "source": truth.source,
@@ -129,7 +145,7 @@ def diagnose(
         "stability": {name: _stability(found, truth) for name, found in (repeated or {}).items()},
         "profile": profile(space, truth, shared, features),
         "causes": [asdict(cause) | {"effect": effects[cause.name]} for cause in causes],
-        "largest_cause": max(known, key=lambda name: known[name]) if known else None,
+        "largest_cause": max(beyond_noise, key=lambda name: beyond_noise[name]) if beyond_noise else None,
     }
     plain: dict[str, Any] = _without_nan(found)
     return plain
@@ -177,11 +193,16 @@ def profile(space: SearchSpace, truth: Truth, shared: Floats, features: Mapping[
 
 
 def _baseline(scores: Floats, shared: Floats, truth: Truth) -> dict[str, Any]:
-    """A baseline, and by how much the supernet is ahead of it: the bootstrap interval of the difference on the same networks."""
+    """A baseline, and by how much the supernet is ahead of it: the bootstrap interval of the difference on the same networks.
+
+    Where less of it is better on these networks, the supernet has to beat that: what it is held against is the better direction.
+    """
+    signed = tau(scores, truth.mean)
+    scores = -scores if signed < 0 else scores
     ahead = bootstrap(np.stack([shared, scores], axis=1), truth.mean, lambda both, true: tau(both[:, 0], true) - tau(both[:, 1], true))
     return {
-        "tau": tau(scores, truth.mean),
-        "tau_in_true_top": tau_within(scores, truth.mean, truth.mean, TOP),
+        "tau": signed,
+        "tau_in_true_top": tau_within(scores, truth.mean, truth.mean, TOP) * (-1 if signed < 0 else 1),
         "supernet_ahead": list(ahead),
     }
 
