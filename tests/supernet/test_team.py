@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from supernet import load
+from supernet import load, mbconv
 from supernet.data import ALL
 
 SCRIPT = Path(__file__).parent / "team_script.py"
@@ -56,3 +56,26 @@ def test_a_batch_that_does_not_divide_is_refused(monkeypatch):
     digits = load("digits")
     with pytest.raises(UsageError, match="batch of 64 images does not divide over 3 processes"):
         train(mbconv(digits.image_shape, 10, depths=(1, 1, 1)), StandAlone(), digits.train, epochs=1, batch_size=64)
+
+
+def test_a_recipe_ends_with_the_same_network_whoever_helps(tmp_path):
+    """`evonas mobile` alone and with two processes: supernet, search and winner agree; a second start goes on from what is there."""
+    import json
+
+    space = mbconv((1, 8, 8), 10, depths=(1, 1, 1)).space
+    choices = {c.name: {option: 0.1 * (i + 1) for i, option in enumerate(c.options)} for c in space.choices}
+    (tmp_path / "board.json").write_text(json.dumps({"device": "board", "unit": "ms", "constant": 0.1, "choices": choices}))
+    arguments = "--data digits --depths 1,1,1 --epochs 1 --retrain-epochs 1 --lr 0.01 --evaluations 20 --predictor none --latency-table board.json"
+    results = []
+    for name, start in (("alone", []), ("together", torchrun(2)), ("together", torchrun(2))):
+        command = [sys.executable, *start, "-m", "recipes.cli", "mobile", *arguments.split(), "--out", name]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parents[2])}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr[-2000:]
+        results.append(json.loads((tmp_path / name / "result.json").read_text()))
+    assert results[0]["architecture"] == results[1]["architecture"]
+    assert results[0]["accuracy"] == pytest.approx(results[1]["accuracy"], abs=0.01)
+    assert {**results[1], "onnx_difference": 0} == {**results[2], "onnx_difference": 0}
+    weights = [torch.load(tmp_path / name / "supernet.pt")["network"] for name in ("alone", "together")]
+    for name, value in weights[0].items():
+        torch.testing.assert_close(weights[1][name], value, rtol=1e-3, atol=1e-3, msg=name)
