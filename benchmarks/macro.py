@@ -151,8 +151,8 @@ def tables(found: dict[str, dict[str, np.ndarray]], table: Any, rows: np.ndarray
     runs = table.columns["test"]
     truth = runs.mean(axis=1)
     space, parts = macro().space, macro().parts()
-    cheap = {name: np.asarray(cost(space, parts)(table.architectures)) for name, cost in (("MACs", costs.macs), ("layers", costs.layers))}
-    cheap["params"] = table.columns["params"]
+    known = {"MACs": costs.macs(space, parts), "operators": costs.operators(space), "params": costs.params(space, parts)}
+    cheap = {name: np.asarray(cost(table.architectures)) for name, cost in known.items()}
     print(f"\nceiling {noise_ceiling(runs):.3f}, in the top tenth {noise_ceiling(runs, 0.1):.3f}; null band {null_band(len(truth)):.3f}")
     heads = (
         "all 6,561 rows",
@@ -167,20 +167,20 @@ def tables(found: dict[str, dict[str, np.ndarray]], table: Any, rows: np.ndarray
     print(f"\n| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
     for name, values in cheap.items():
         line(name, values, runs)
-    line("MACs and layers", normal_scores(cheap["MACs"]) + normal_scores(cheap["layers"]), runs)
+    line("MACs and operators", normal_scores(cheap["MACs"]) + normal_scores(cheap["operators"]), runs)
     for name in HEADLINE:
         for key in ("accuracy", "likelihood"):
             line(f"{name}, {key}", found[name][key], runs)
-        line(f"{name}, likelihood fused with MACs and layers", fused(found[name]["likelihood"], cheap["MACs"], cheap["layers"]), runs)
+        line(f"{name}, likelihood fused with MACs and operators", fused(found[name]["likelihood"], cheap["MACs"], cheap["operators"]), runs)
     together = np.mean([normal_scores(found[name]["likelihood"]) for name in HEADLINE], axis=0)
     line("three supernets, likelihood", together, runs)
-    line("three supernets, fused", fused(together, cheap["MACs"], cheap["layers"]), runs)
+    line("three supernets, fused", fused(together, cheap["MACs"], cheap["operators"]), runs)
     for key in ("accuracy", "likelihood"):
         print(f"S-Tau of the three, {key}: {stability([found[name][key] for name in HEADLINE]):.3f}")
     print(f"\n| {len(rows)} rows, {len(top)} of the top tenth | accuracy | likelihood | fused | in the top tenth |\n|{'---|' * 5}")
     both = np.concatenate([rows, top])
     for name, scores in found.items():
-        mixed = fused(scores["likelihood"][both], cheap["MACs"][both], cheap["layers"][both])
+        mixed = fused(scores["likelihood"][both], cheap["MACs"][both], cheap["operators"][both])
         columns = [(scores[key][rows], scores[key][top]) for key in ("accuracy", "likelihood")]
         columns.append((mixed[: len(rows)], mixed[len(rows) :]))
         inside = ", ".join(f"{tau(values, truth[top]):.3f}" for _, values in columns)

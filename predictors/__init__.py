@@ -1,7 +1,7 @@
 """predictors: what can be known of a candidate without training it: accuracy predicted, costs counted, latency measured."""
 
 from predictors.boosted import BoostedTrees
-from predictors.costs import AdditiveCost, count_layers, count_macs, count_params, layers, macs, params, tabulate
+from predictors.costs import AdditiveCost, count_macs, count_params, macs, operators, params, tabulate
 from predictors.degree_accuracy import DegreeAccuracy
 from predictors.devices import KnownDevices, MeasuredDevice, read_device, read_devices, write_device
 from predictors.encoding import measures, one_hot
@@ -33,14 +33,12 @@ __all__ = [
     "NormalScores",
     "PredictedAccuracy",
     "corrected",
-    "count_layers",
     "count_macs",
     "count_params",
     "fit_hardware",
     "flash_search",
     "inverted_residual_degree",
     "inverted_residual_mass",
-    "layers",
     "learned",
     "macs",
     "measure_blocks",
@@ -49,6 +47,7 @@ __all__ = [
     "nn_degree",
     "nn_mass",
     "one_hot",
+    "operators",
     "params",
     "read_device",
     "read_devices",

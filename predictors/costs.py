@@ -35,6 +35,8 @@ class Part(Protocol):
     def build(self) -> Callable[..., nn.Module]: ...
 
 
+IDLE = ("identity", "skip", "skip_connect", "none")
+
 Measure = Callable[[nn.Module, tuple[int, ...]], float]
 
 
@@ -108,11 +110,6 @@ def count_params(module: nn.Module, input_shape: tuple[int, ...]) -> float:
     return float(sum(parameter.numel() for parameter in module.parameters()))
 
 
-def count_layers(module: nn.Module, input_shape: tuple[int, ...]) -> float:
-    """Number of convolutions and linear layers."""
-    return float(sum(isinstance(layer, nn.Conv2d | nn.Linear) for layer in module.modules()))
-
-
 def count_macs(module: nn.Module, input_shape: tuple[int, ...]) -> float:
     """Multiply-accumulates for one image of `input_shape` (channels, height, width), from the shapes of the layers."""
     total = 0
@@ -142,9 +139,10 @@ def macs(space: SearchSpace, parts: Sequence[Part]) -> AdditiveCost:
     return tabulate(space, parts, count_macs)
 
 
-def layers(space: SearchSpace, parts: Sequence[Part]) -> AdditiveCost:
-    """Convolutions and linear layers of every architecture."""
-    return tabulate(space, parts, count_layers)
+def operators(space: SearchSpace) -> AdditiveCost:
+    """How many choices of every architecture take an operator, and not an option that is named as none (`IDLE`)."""
+    tables = [((i,), np.array([float(option not in IDLE) for option in choice.options])) for i, choice in enumerate(space.choices)]
+    return AdditiveCost("", 0.0, tuple(tables))
 
 
 def params(space: SearchSpace, parts: Sequence[Part]) -> AdditiveCost:

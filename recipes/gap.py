@@ -148,7 +148,7 @@ def gap(
             shared,
             baselines=baselines,
             features=features,
-            variants={"likelihood": likelihood, "fused": fused(likelihood, features["macs"], features["layers"])},
+            variants={"likelihood": likelihood, "fused": fused(likelihood, features["macs"], features["operators"])},
             repeated=repeated,
             causes=found_causes,
         )
@@ -290,7 +290,7 @@ def _naswot(supernet: ChainSupernet, truth: Truth, images: torch.Tensor, seed: i
 
 def _features(supernet: ChainSupernet) -> dict[str, Callable[[np.ndarray], Floats]]:
     space, parts = supernet.space, supernet.parts()
-    return {"macs": costs.macs(space, parts), "params": costs.params(space, parts), "layers": costs.layers(space, parts)}
+    return {"macs": costs.macs(space, parts), "params": costs.params(space, parts), "operators": costs.operators(space)}
 
 
 def _kept(path: Path, measure: Callable[[], Any]) -> Any:

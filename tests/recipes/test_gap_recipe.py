@@ -57,8 +57,8 @@ def test_a_table_is_the_truth(finished, table):
     assert diagnosis["truth"]["trainings"] == 3
     shared, alone = (np.array(result["accuracies"][side]) for side in ("shared", "alone"))
     assert diagnosis["supernet"]["tau"] == pytest.approx(tau(shared, alone))
-    assert set(diagnosis["baselines"]) == {"macs", "params", "layers", "naswot", "random"}
-    assert diagnosis["baselines"]["layers"]["tau"] > 0.3  # accuracies were made to follow the operators
+    assert set(diagnosis["baselines"]) == {"macs", "params", "operators", "naswot", "random"}
+    assert diagnosis["baselines"]["operators"]["tau"] > 0.3  # accuracies were made to follow the operators
     assert diagnosis["stability"]["steps"]["runs"] == 2
     assert [cause["name"] for cause in diagnosis["causes"]] == ["C configuration", "D size of the space"]
     beyond_noise = {cause["name"]: cause["effect"] for cause in diagnosis["causes"] if cause["interval"][0] > 0}

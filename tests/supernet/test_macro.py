@@ -23,6 +23,11 @@ def test_all_networks_of_the_table_have_its_costs(supernet, tables):
     assert (costs.params(supernet.space, parts)(table.architectures) == table.columns["params"]).all()
 
 
+def test_operators_are_counted_without_identities(supernet, rng):
+    population = supernet.space.sample(20, rng)
+    assert (costs.operators(supernet.space)(population) == (population > 0).sum(axis=1)).all()
+
+
 def test_equal_networks_are_those_that_the_table_repeats(tables):
     """The authors trained one network for all that differ only in where a stage's identities stand."""
     table = nasbench_macro(tables / "nasbench_macro.npz")

@@ -6,7 +6,7 @@ import torch
 from torch.nn.functional import one_hot
 
 from evonas import UsageError
-from predictors import count_layers, count_macs, count_params, layers, macs, params
+from predictors import count_macs, count_params, macs, params
 from supernet import macro, mbconv, split, two_node
 from supernet.sharing import similar_groups
 
@@ -40,7 +40,7 @@ def test_a_cell_is_the_sum_of_its_nodes(supernet, rng):
 
 def test_costs_add_up_over_cells_that_read_the_same_choices(supernet, rng):
     parts = supernet.parts()
-    for cost, count in ((macs, count_macs), (params, count_params), (layers, count_layers)):
+    for cost, count in ((macs, count_macs), (params, count_params)):
         table = cost(supernet.space, parts)
         for row in supernet.space.sample(5, rng):
             assert table(row[None])[0] == count(supernet.subnet(row), (1, 8, 8))
