@@ -43,6 +43,12 @@ def finished(table, tmp_path_factory):
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("recipes.gap.TrainedFitness", lambda network, images, **settings: lambda population: population.sum(axis=1) / 20)
+        for name, fewer in (
+            ("recipes.gap.CALIBRATION_IMAGES", 64),
+            ("supernet.causes.CALIBRATION_IMAGES", 64),
+            ("recipes.gap.NASWOT_IMAGES", 8),
+        ):
+            patch.setattr(name, fewer)
         gap(**arguments)
     return arguments
 
