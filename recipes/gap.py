@@ -91,7 +91,7 @@ def gap(
     Supernets are trained and networks scored with their weights; the truth is a published table, or the networks trained on
     their own. One page says: rank correlation with its interval, the noise of the truth, what holds among the best networks, stability
     over seeds, epochs and steps, cheap scores that must be beaten, what is over- or underrated, and which cause weighs most. The digits
-    take about ten minutes on two cores, most of it for the 192 trainings of the truth; a run that was interrupted goes on.
+    take about twenty minutes on one core, half of it for the 192 trainings of the truth; a run that was interrupted goes on.
 
     Example: evonas gap --data cifar10 --space macro --table nas-bench-macro_cifar10.json --networks 300 --out runs/gap
     """
