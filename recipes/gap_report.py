@@ -13,6 +13,7 @@ from recipes import gap_pictures as pictures
 from recipes.run_folder import finished
 
 ENOUGH_IN_TOP = 20
+NOISY = 0.3
 
 
 def write_gap_report(path: str | Path) -> Path:
@@ -65,7 +66,9 @@ def in_one_line(diagnosis: dict[str, Any]) -> str:
         best = max(rivals, key=lambda name: abs(rivals[name]))
         text += f"; best cheap score: {'small ' if rivals[best] < 0 else ''}{best} {abs(rivals[best]):.3f}"
     if ceiling is not None:
-        text += f"; ceiling {ceiling:.3f}"
+        text += f"; ceiling {ceiling:.3f}" + (
+            " (the truth is mostly noise: train networks longer, or more often)" if ceiling < NOISY else ""
+        )
     cause = next((cause for cause in diagnosis["causes"] if cause["name"] == diagnosis["largest_cause"]), None)
     if cause is not None:
         text += f"; largest cause: {cause['name']} ({cause['effect']:+.3f} when removed)"
