@@ -50,8 +50,7 @@ def main() -> None:
     rows = Rows(a.out / "rows.jsonl")
     population = supernet(0).space.enumerate()
     table = nasbench_macro(a.table)
-    at = {tuple(row): i for i, row in enumerate(table.architectures.tolist())}
-    truth = table.columns["test"][[at[tuple(row)] for row in population.tolist()]]
+    truth = table.columns["test"][table.rows(population)]
     found = {}
     for name, measure in settings(population, images, a.epochs).items():
         found[name] = rows.row(name, measure, quiet=True)

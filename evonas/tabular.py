@@ -83,6 +83,10 @@ class Table:
     def __len__(self) -> int:
         return len(self.architectures)
 
+    def rows(self, population: Population) -> npt.NDArray[np.int64]:
+        """Which row of the table each architecture is: shape (n,)."""
+        return Lookup(self.space, self.architectures, np.arange(len(self)))(population).astype(np.int64)
+
     def lookup(self, column: str, *, run: int | None = None, unit: str = "") -> Lookup:
         """The values of a column: a fitness, or with a unit a cost.
 

@@ -42,7 +42,7 @@ from supernet.training.loop import Way
 SPACES: dict[str, Callable[..., ChainSupernet]] = {"two-node": two_node, "macro": macro, "mbconv": mbconv}
 WAYS: dict[str, Callable[[], Way]] = {"uniform": UniformPaths, "fair": FairPaths}
 CAUSES = "ABCDE"
-FOLLOWED, COMPARED_ALONE, FINE_TUNED, NASWOT_IMAGES, CALIBRATION_IMAGES = 64, 24, 64, 64, 512
+FOLLOWED, COMPARED_ALONE, FINE_TUNED, NASWOT_IMAGES = 64, 24, 64, 64
 
 Space = Annotated[str, typer.Option(help="Search space: two-node (64 networks), macro (NAS-Bench-Macro) or mbconv.")]
 TableFile = Annotated[
@@ -174,9 +174,7 @@ def _require(data: str, space: str, table: str | None, way: str, causes: str) ->
 
 def _tabulated_truth(known: Table, source: str, networks: int, seed: int) -> Truth:
     population = draw_feasible(known.space, Budget(), networks, np.random.default_rng([seed, 9]))
-    at = {tuple(row): i for i, row in enumerate(known.architectures.tolist())}
-    rows = [at[tuple(row)] for row in population.tolist()]
-    return Truth(population, known.columns["test"][rows], source)
+    return Truth(population, known.columns["test"][known.rows(population)], source)
 
 
 def _trained_truth(run: RunFolder, supernet: ChainSupernet, images: ImageData, networks: int, trainings: int, settings: Any) -> Truth:
@@ -272,7 +270,7 @@ def _alone(run: RunFolder, bench: c.Bench, settings: dict[str, Any]) -> np.ndarr
 
 
 def _scores(supernet: ChainSupernet, truth: Truth, images: ImageData, device: torch.device) -> dict[str, list[float]]:
-    fitness = InheritedFitness(supernet, images.search, images.train.head(CALIBRATION_IMAGES), device=device)
+    fitness = InheritedFitness(supernet, images.search, images.train.head(c.CALIBRATION_IMAGES), device=device)
     with bar("score networks"):
         accuracy, likelihood = fitness.both(truth.population)
     return {"accuracy": accuracy.tolist(), "likelihood": likelihood.tolist()}

@@ -96,8 +96,9 @@ def swings(path: Path, stability: Mapping[str, Any]) -> None:
     figure, panels = plt.subplots(1, len(shown), figsize=(3.4 * len(shown) + 0.6, 3.2), sharey=True, squeeze=False)
     for axes, name in zip(panels[0], shown, strict=True):
         taus = stability[name]["gt_taus"]
-        axes.plot(np.arange(-len(taus) + 1, 1), taus, color=SEARCH, linewidth=1.6, marker="o", markersize=3)
-        axes.axhline(stability[name]["gt_tau_mean"], color=CONTROL, linestyle=":", linewidth=1.2)
+        axes.plot(np.arange(-len(taus) + 1, 1), np.array(taus, dtype=float), color=SEARCH, linewidth=1.6, marker="o", markersize=3)
+        if stability[name]["gt_tau_mean"] is not None:
+            axes.axhline(stability[name]["gt_tau_mean"], color=CONTROL, linestyle=":", linewidth=1.2)
         axes.set_xlabel(f"{name} before the end")
     panels[0][0].set_ylabel("Kendall tau with the truth")
     save(figure, path)

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import combinations
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -77,6 +78,11 @@ class Bench:
         fitness = InheritedFitness(supernet, self.images.search, self.calibration(), device=self.device)
         return fitness(self.truth.population if population is None else population)
 
+    @cached_property
+    def shared(self) -> Floats:
+        """The scores of `trained`, made once for all tests."""
+        return self.scores(self.trained)
+
     def tau(self, scores: Floats) -> float:
         """With the truth."""
         return tau(scores, self.truth.mean)
@@ -108,8 +114,12 @@ def fairness(bench: Bench) -> Cause:
     cosine = gradient_cosine(bench.trained, bench.images.train.head(128), bench.device)
     return compared(
         "A fairness",
-        ("uniform paths", bench.scores(trained["uniform"]), bench.truth.mean),
-        (f"strictly fair, {paths} paths a step", bench.scores(trained["fair"]), bench.truth.mean),
+        ("uniform paths", bench.shared if trained["uniform"] is bench.trained else bench.scores(trained["uniform"]), bench.truth.mean),
+        (
+            f"strictly fair, {paths} paths a step",
+            bench.shared if trained["fair"] is bench.trained else bench.scores(trained["fair"]),
+            bench.truth.mean,
+        ),
         {"updates": updates, "gradient_cosine": cosine},
     )
 
@@ -131,7 +141,7 @@ def discretisation(bench: Bench, mixtures: int = 16) -> Cause:
     return compared(
         "B discretisation",
         ("trained as random mixtures", bench.scores(supernet), bench.truth.mean),
-        ("trained as single paths", bench.scores(bench.trained), bench.truth.mean),
+        ("trained as single paths", bench.shared, bench.truth.mean),
         {
             "mixture_accuracy": float(np.mean(mixed)),
             "path_accuracy": float(bench.scores(supernet, kept).mean()),
@@ -148,7 +158,7 @@ def configuration(bench: Bench, rows: np.ndarray, alone: Floats) -> Cause:
         rows: some networks of the truth, shape (m,).
         alone: their accuracies when trained on their own in the supernet's configuration, shape (m,).
     """
-    shared = bench.scores(bench.trained, bench.truth.population[rows])
+    shared = bench.shared[rows]
     return compared(
         "C configuration",
         ("shared weights against the truth", shared, bench.truth.mean[rows]),
@@ -157,18 +167,16 @@ def configuration(bench: Bench, rows: np.ndarray, alone: Floats) -> Cause:
     )
 
 
-def space_size(bench: Bench, fixed: int | None = None) -> Cause:
+def space_size(bench: Bench) -> Cause:
     """D. Fewer networks share the weights: a supernet of the sub-space in which the first choices take the options of the best network.
 
-    Args:
-        bench: as in all tests.
-        fixed: how many choices; half of them unless told otherwise. Fewer when that leaves less than ten known networks, or when
-            equal networks under other names would lead out of the sub-space.
+    Half of the choices are fixed; fewer when that leaves less than ten known networks, or when equal networks under other names would
+    lead out of the sub-space.
     """
-    space, scores = bench.trained.space, bench.scores(bench.trained)
+    space, scores = bench.trained.space, bench.shared
     best, rng = bench.truth.population[scores.argmax()], np.random.default_rng(0)
     options = space.to_names(best)
-    for count in range(len(space) // 2 if fixed is None else fixed, 0, -1):
+    for count in range(max(len(space) // 2, 1), 0, -1):
         inside = (bench.truth.population[:, :count] == best[:count]).all(axis=1)
         narrow = space.narrow({name: [options[name]] for name in space.names[:count]})
         if inside.sum() >= 10 and narrow.contains(narrow.sample(256, rng)).all():
@@ -191,7 +199,7 @@ def space_size(bench: Bench, fixed: int | None = None) -> Cause:
 def stale_statistics(bench: Bench) -> Cause:
     """E. Batch-norm statistics of all paths together, or of each network (recalibrated)."""
     running = InheritedFitness(bench.trained, bench.images.search, None, device=bench.device)(bench.truth.population)
-    recalibrated = bench.scores(bench.trained)
+    recalibrated = bench.shared
     return compared(
         "E stale statistics",
         ("running statistics", running, bench.truth.mean),
@@ -200,20 +208,19 @@ def stale_statistics(bench: Bench) -> Cause:
     )
 
 
-def stale_weights(bench: Bench, rows: np.ndarray, steps: Sequence[int] = (5, 20), **settings: Any) -> Cause:
+def stale_weights(bench: Bench, rows: np.ndarray, steps: Sequence[int] = (5, 20)) -> Cause:
     """E. Weights that other networks have moved, or moved back by a few steps of each network's own.
 
     Args:
         bench: as in all tests.
         rows: some networks of the truth, shape (m,): each is trained for each number of steps.
         steps: ascending; the last is the one compared. Those that need more images than there are, are left out.
-        settings: of `FineTunedFitness`.
     """
-    steps = [n for n in steps if n * settings.get("batch_size", 64) <= len(bench.images.train)]
+    steps = [n for n in steps if n * 64 <= len(bench.images.train)] or [1]
     networks, truth = bench.truth.population[rows], bench.truth.mean[rows]
-    scores = {0: bench.scores(bench.trained, networks)}
+    scores = {0: bench.shared[rows]}
     for n in steps:
-        fitness = FineTunedFitness(bench.trained, bench.images.search, bench.images.train, steps=n, device=bench.device, **settings)
+        fitness = FineTunedFitness(bench.trained, bench.images.search, bench.images.train, steps=n, device=bench.device)
         scores[n] = fitness(networks)
     taus = {str(n): tau(found, truth) for n, found in scores.items()}
     return compared(

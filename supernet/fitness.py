@@ -71,8 +71,8 @@ class InheritedFitness:
     def likelihood(self, population: Population) -> npt.NDArray[np.float64]:
         """Mean log-likelihood of the search images' labels in nats (minus the cross-entropy), at most 0: shape (n,).
 
-        A fitness as well. It tells networks apart that classify the same number of images right, and ranked better than accuracy in
-        every supernet of NAS-Bench-Macro (docs/evidence.md).
+        A fitness as well. It tells networks apart that classify the same number of images right, and ranked all networks better than
+        accuracy in every supernet of NAS-Bench-Macro (docs/evidence.md).
         """
         return self.both(population)[1]
 

@@ -10,9 +10,10 @@ from evonas import UsageError
 from evonas.ranking import tau
 from recipes.cli import app
 from recipes.gap import _trained_truth, gap
-from recipes.gap_report import in_one_line
+from recipes.gap_report import in_one_line, write_gap_report
 from recipes.run_folder import RunFolder
 from supernet import two_node
+from supernet.gap import Repeated, Truth, compared, diagnose
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,6 @@ def finished(table, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("recipes.gap.TrainedFitness", lambda network, images, **settings: lambda population: population.sum(axis=1) / 20)
         for name, fewer in (
-            ("recipes.gap.CALIBRATION_IMAGES", 64),
             ("supernet.causes.CALIBRATION_IMAGES", 64),
             ("recipes.gap.NASWOT_IMAGES", 8),
         ):
@@ -148,3 +148,20 @@ def test_networks_trained_alone_are_the_same_for_every_seed(tmp_path, monkeypatc
     assert truth.runs[:, 1] - truth.runs[:, 0] == pytest.approx(np.ones(64))
     assert truth.runs[:, 0] == pytest.approx(truth.population @ np.array([1.0, 0.1, 0.01]) + 5)
     assert len(calls) == 129  # the one that was interrupted is trained again
+
+
+def test_a_supernet_that_ranks_nothing_still_gets_its_page(tmp_path):
+    """Equal scores everywhere: taus are not known, and the report says so."""
+    space, rng = two_node((1, 8, 8), 10, channels=4).space, np.random.default_rng(0)
+    truth = Truth(space.enumerate(), rng.random((64, 1)), "random")
+    flat = np.ones(64)
+    repeated = {name: Repeated(np.ones((3, 64)), np.arange(64)) for name in ("epochs", "steps")}
+    causes = [compared("E", ("with", flat, truth.mean), ("without", flat, truth.mean))]
+    baselines = {"macs": rng.random(64), "operators": flat}
+    found = diagnose(space, truth, flat, baselines=baselines, features={}, repeated=repeated, causes=causes)
+    (tmp_path / "config.json").write_text(json.dumps({"space": "two-node", "data": "digits"}))
+    accuracies = {"shared": flat.tolist(), "alone": truth.mean.tolist()}
+    (tmp_path / "result.json").write_text(json.dumps({"diagnosis": found, "accuracies": accuracies, "versions": {}}))
+    page = write_gap_report(tmp_path).read_text()
+    assert "Kendall tau not known" in page
+    assert "no cause beyond noise" in in_one_line(found)
