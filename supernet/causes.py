@@ -134,7 +134,7 @@ def discretisation(bench: Bench, mixtures: int = 16) -> Cause:
     supernet = bench.make()
     bench.train("discretisation", supernet, Mixtures())
     rng, space = np.random.default_rng(0), supernet.space
-    gates = [draw_gates(space, rng, 1.0, bench.device) for _ in range(mixtures)]
+    gates = [draw_gates(space, rng, bench.device) for _ in range(mixtures)]
     kept = np.array([[int(g.argmax()) for g in gate] for gate in gates])
     mixed = [_mixture_accuracy(supernet, gate, bench) for gate in gates]
     entropy = [float(-(g * g.clamp_min(1e-12).log2()).sum()) for gate in gates for g in gate]

@@ -2,7 +2,7 @@
 
 Liu et al., "DARTS: Differentiable Architecture Search", 2018, arXiv 1806.09055, trains sums of all options and keeps one of each in
 the end; what is lost then is the discretisation loss (Xie et al., 2020, arXiv 2008.01475). Here gates are not learned: every step draws
-them from a symmetric Dirichlet distribution, so that weights fit mixtures in general. `supernet.causes` measures what their paths
+them from the uniform Dirichlet distribution, so that weights fit mixtures in general. `supernet.causes` measures what their paths
 are worth.
 """
 
@@ -19,12 +19,12 @@ from evonas.space import SearchSpace
 from supernet.data import Batch
 
 
-def draw_gates(space: SearchSpace, rng: np.random.Generator, concentration: float, device: torch.device) -> list[Tensor]:
+def draw_gates(space: SearchSpace, rng: np.random.Generator, device: torch.device) -> list[Tensor]:
     """Random weights of a mixture: for every choice a vector, shape (options,), that adds up to 1; options not allowed get 0."""
     gates = []
     for choice, allowed in zip(space.choices, space.allowed, strict=True):
         weights = np.zeros(len(choice.options), dtype=np.float32)
-        weights[list(allowed)] = rng.dirichlet([concentration] * len(allowed))
+        weights[list(allowed)] = rng.dirichlet(np.ones(len(allowed)))
         gates.append(torch.from_numpy(weights).to(device))
     return gates
 
@@ -33,17 +33,16 @@ class Mixtures:
     """One random mixture a step.
 
     Args:
-        concentration: of the Dirichlet distribution; 1 draws all mixtures alike, larger numbers ever more equal gates.
         label_smoothing: of the loss.
     """
 
-    def __init__(self, *, concentration: float = 1.0, label_smoothing: float = 0.1) -> None:
-        self.concentration, self.label_smoothing = concentration, label_smoothing
+    def __init__(self, *, label_smoothing: float = 0.1) -> None:
+        self.label_smoothing = label_smoothing
 
     def step(self, network: nn.Module, batch: Batch, rng: np.random.Generator) -> Tensor:
         """See `Way.step`; `network` is a supernet whose options can be mixed."""
         images, labels = batch
-        gates = draw_gates(network.space, rng, self.concentration, images.device)  # type: ignore[arg-type]
+        gates = draw_gates(network.space, rng, images.device)  # type: ignore[arg-type]
         return cross_entropy(network(images, gates).float(), labels, label_smoothing=self.label_smoothing)
 
     def state_dict(self) -> dict[str, Any]:

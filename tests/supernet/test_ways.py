@@ -89,7 +89,7 @@ def test_uniform_paths_train_one_path(batch, rng):
 
 def test_gates_are_weights_of_the_allowed_options(rng):
     space = UNEVEN.narrow({"a": ["y", "u"]})
-    gates = draw_gates(space, rng, 1.0, torch.device("cpu"))
+    gates = draw_gates(space, rng, torch.device("cpu"))
     assert [len(gate) for gate in gates] == [4, 2, 3]
     assert all(float(gate.sum()) == pytest.approx(1, abs=1e-6) for gate in gates)
     assert gates[0][[0, 2]].tolist() == [0, 0]
