@@ -112,15 +112,28 @@ def count_params(module: nn.Module, input_shape: tuple[int, ...]) -> float:
 
 def count_macs(module: nn.Module, input_shape: tuple[int, ...]) -> float:
     """Multiply-accumulates for one image of `input_shape` (channels, height, width), from the shapes of the layers."""
+    return _count(module, input_shape, lambda layer: 1)
+
+
+def count_bit_ops(module: nn.Module, input_shape: tuple[int, ...]) -> float:
+    """Multiply-accumulates of quantised layers times the bits of their weights and of their activations.
+
+    Quantised is a layer that says so by `weight_bits` and `activation_bits`. Layers in full precision count nothing: they are the same
+    in all networks of a space, and published figures leave them out (ResNet-18 of 4 bits: 16 times 1.70 G).
+    """
+    return _count(module, input_shape, lambda layer: getattr(layer, "weight_bits", 0) * getattr(layer, "activation_bits", 0))
+
+
+def _count(module: nn.Module, input_shape: tuple[int, ...], weight: Callable[[nn.Module], int]) -> float:
     total = 0
 
     def count(layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         nonlocal total
         if isinstance(layer, nn.Conv2d):
             kernel = layer.kernel_size[0] * layer.kernel_size[1]
-            total += output.numel() * kernel * layer.in_channels // layer.groups
+            total += weight(layer) * (output.numel() * kernel * layer.in_channels // layer.groups)
         elif isinstance(layer, nn.Linear):
-            total += output.numel() * layer.in_features
+            total += weight(layer) * output.numel() * layer.in_features
 
     hooks = [layer.register_forward_hook(count) for layer in module.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
     training = module.training
@@ -137,6 +150,11 @@ def count_macs(module: nn.Module, input_shape: tuple[int, ...]) -> float:
 def macs(space: SearchSpace, parts: Sequence[Part]) -> AdditiveCost:
     """MACs of every architecture."""
     return tabulate(space, parts, count_macs)
+
+
+def bit_ops(space: SearchSpace, parts: Sequence[Part]) -> AdditiveCost:
+    """BitOps of every architecture: multiply-accumulates times bits of weights times bits of activations, of the quantised layers."""
+    return tabulate(space, parts, count_bit_ops)
 
 
 def operators(space: SearchSpace) -> AdditiveCost:

@@ -4,10 +4,11 @@ A block run alone pays for its own start and for reading its input cold, so the 
 network (1.0 to 2.7 times, measured). `corrected` fits an affine map to about ten networks measured whole and keeps the
 residual, which every report shows. The map has a positive slope, so the ends of the table stay the ends.
 
-A table file is JSON:
+A table file is JSON; a block that reads two choices stands under both names, joined by a comma, as do its options:
 
     {"device": "Pixel 9", "unit": "ms", "constant": 0.8,
-     "choices": {"stage0.block0.op": {"mb3_k3": 0.41, "skip": 0.0, ...}, ...},
+     "choices": {"stage0.block0.op": {"mb3_k3": 0.41, "skip": 0.0, ...},
+                 "stage1.block0.op,stage1.block0.width": {"shuffle_k3,0.2": 0.18, ...}, ...},
      "slope": 1.0, "intercept": 0.0}
 
 `constant` is what every network has (stem, head); `slope` and `intercept` (optional) are the affine map.
@@ -15,6 +16,7 @@ A table file is JSON:
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -33,6 +35,7 @@ from predictors.costs import AdditiveCost, Part, tabulate
 from predictors.runtime import Backend, measure, time_onnx
 
 ADDED_UP = 4000
+JOINED = ","
 
 
 @dataclass(frozen=True)
@@ -77,10 +80,9 @@ class LatencyTable:
         """Write the table file."""
         choices = {}
         for columns, table in self.blocks.tables:
-            if len(columns) != 1:
-                raise ValueError("a table file holds one choice a block")
-            choice = space.choices[columns[0]]
-            choices[choice.name] = dict(zip(choice.options, table.tolist(), strict=True))
+            choices[JOINED.join(space.names[column] for column in columns)] = dict(
+                zip(_entries(space, columns), table.ravel().tolist(), strict=True)
+            )
         residual = asdict(self.residual) if self.residual else None
         content = {"device": self.device, "unit": self.unit, "constant": self.blocks.constant, "choices": choices}
         write_json(path, {**content, "slope": self.slope, "intercept": self.intercept, "residual": residual})
@@ -98,15 +100,18 @@ def read_table(path: Path, space: SearchSpace) -> LatencyTable:
         raise UsageError(f"{path} is no latency table; expected JSON with the keys device, unit, constant and choices.")
     if content.get("unit") != "ms":
         raise UsageError(f"{path} gives latencies in {content.get('unit')!r}; expected the unit 'ms'.")
-    for name in content["choices"]:
-        if name not in space.names:
-            raise UsageError(f"{path}: {unknown('choice', name, space.names)}")
     tables = []
-    for column, choice in enumerate(space.choices):
-        entries = content["choices"].get(choice.name, {})
-        if missing := [option for option in choice.options if option not in entries]:
-            raise UsageError(f"{path} lacks the option {missing[0]!r} of {choice.name!r}; expected {', '.join(choice.options)}.")
-        tables.append(((column,), np.array([_number(path, choice.name, entries[option]) for option in choice.options])))
+    for names, entries in content["choices"].items():
+        columns = tuple(_column(path, space, name) for name in names.split(JOINED))
+        wanted = _entries(space, columns)
+        if missing := [option for option in wanted if option not in entries]:
+            raise UsageError(f"{path} lacks the option {missing[0]!r} of {names!r}; expected {', '.join(wanted[:20])}.")
+        values = np.array([_number(path, names, entries[option]) for option in wanted])
+        tables.append((columns, values.reshape([len(space.choices[column].options) for column in columns])))
+    covered = [column for columns, _ in tables for column in columns]
+    for column, name in enumerate(space.names):
+        if covered.count(column) != 1:
+            raise UsageError(f"{path} {'holds twice' if column in covered else 'lacks'} the choice {name!r}; expected every choice once.")
     residual = content.get("residual")
     return LatencyTable(
         str(content.get("device", path.stem)),
@@ -206,6 +211,17 @@ def additive(space: SearchSpace, device: str, cost: Cost) -> tuple[LatencyTable,
     explained = 1 - float(((design @ values + centre - milliseconds) ** 2).sum() / max(((milliseconds - centre) ** 2).sum(), 1e-300))
     tables = tuple(((i,), part) for i, part in enumerate(np.split(values, ends)))
     return LatencyTable(device, AdditiveCost("ms", float(centre), tables)), explained
+
+
+def _entries(space: SearchSpace, columns: Sequence[int]) -> list[str]:
+    """The keys of a table file for some choices, in the order of the table."""
+    return [JOINED.join(options) for options in itertools.product(*(space.choices[column].options for column in columns))]
+
+
+def _column(path: Path, space: SearchSpace, name: str) -> int:
+    if name not in space.names:
+        raise UsageError(f"{path}: {unknown('choice', name, space.names)}")
+    return space.names.index(name)
 
 
 def _number(path: Path, what: str, value: Any) -> float:

@@ -64,7 +64,12 @@ def report(run: Run) -> None:
     from recipes.report import write_report
     from recipes.run_folder import finished
 
-    writers: dict[str, Callable[[str], Path]] = {"mobile": write_report, "flash": write_flash_report, "gap": write_gap_report}
+    writers: dict[str, Callable[[str], Path]] = {
+        "mobile": write_report,
+        "spos": write_report,
+        "flash": write_flash_report,
+        "gap": write_gap_report,
+    }
     recipe = read_json(finished(run) / "result.json").get("recipe", "mobile")
     say(str(writers[recipe](run)))
 
@@ -100,8 +105,8 @@ def main() -> None:
     try:
         if arguments and not arguments[0].startswith("-") and arguments[0] not in commands:
             raise unknown("command", arguments[0], commands)
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1 and arguments[:1] != ["mobile"]:
-            raise UsageError("Only evonas mobile trains with many processes; run this command without torchrun.")
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1 and arguments[:1] not in (["mobile"], ["spos"]):
+            raise UsageError("Only evonas mobile and evonas spos train with many processes; run this command without torchrun.")
         sys.exit(app(arguments, standalone_mode=False))
     except UsageError as error:
         _fail(str(error), 2, debug)

@@ -21,8 +21,11 @@ from evonas.space import Architecture
 from evonas.units import format_quantity
 from predictors import runtime
 from predictors.latency import LatencyTable
+from supernet.chain import ChainSupernet
 from supernet.data import ImageData
-from supernet.spaces import mbconv, skip_cells
+from supernet.spaces import mbconv, quantised, shuffle, skip_cells
+
+Family = Callable[[tuple[int, int, int], int, dict[str, Any], dict[str, str]], nn.Module]
 
 MOST_TRIED = 50
 LARGEST_DIFFERENCE = 1e-4
@@ -98,9 +101,10 @@ def deliver(
 
 def write_result(
     folder: Path,
+    recipe: str,
     winner: dict[str, Any],
     budget: Budget,
-    table: LatencyTable,
+    table: LatencyTable | None,
     test_accuracy: float,
     control: SearchResult,
     onnx_difference: float,
@@ -108,7 +112,11 @@ def write_result(
 ) -> str:
     """Write `result.json`; returns the result in one line. Costs are those of the finished network, named with their units."""
     best = float(control.history.scores[control.history.scored[0]]) if len(control.history.scored) else None
+    latency = None
+    if table is not None:
+        latency = {"device": table.device, "residual": None if table.residual is None else asdict(table.residual)}
     result = {
+        "recipe": recipe,
         "architecture": winner["architecture"],
         "budget": [str(bound) for bound in budget.bounds],
         "bounds": bounds_of(budget),
@@ -116,7 +124,7 @@ def write_result(
         "accuracy": {"inherited": winner["inherited"], "test": test_accuracy},
         "baseline": {"explorer": "random", "evaluations": control.evaluations, "inherited": best},
         "tried": winner["tried"],
-        "latency": {"device": table.device, "residual": None if table.residual is None else asdict(table.residual)},
+        "latency": latency,
         "onnx_difference": onnx_difference,
         "seed": seed,
         "versions": versions(),
@@ -162,9 +170,12 @@ def load_model(path: str | Path) -> nn.Module:
     return network.eval()
 
 
-def _mbconv(image_shape: tuple[int, int, int], classes: int, space: dict[str, Any], architecture: dict[str, str]) -> nn.Module:
-    supernet = mbconv(image_shape, classes, **space)
-    return supernet.subnet(supernet.space.from_names(architecture))
+def _chain(make: Callable[..., ChainSupernet]) -> Family:
+    def network(image_shape: tuple[int, int, int], classes: int, space: dict[str, Any], architecture: dict[str, str]) -> nn.Module:
+        supernet = make(image_shape, classes, **space)
+        return supernet.subnet(supernet.space.from_names(architecture))
+
+    return network
 
 
 def _skip(image_shape: tuple[int, int, int], classes: int, space: dict[str, Any], architecture: dict[str, str]) -> nn.Module:
@@ -172,7 +183,7 @@ def _skip(image_shape: tuple[int, int, int], classes: int, space: dict[str, Any]
     return family.network(family.space.from_names(architecture))
 
 
-FAMILIES: dict[str, Callable[[tuple[int, int, int], int, dict[str, Any], dict[str, str]], nn.Module]] = {"mbconv": _mbconv, "skip": _skip}
+FAMILIES: dict[str, Family] = {"mbconv": _chain(mbconv), "shuffle": _chain(shuffle), "quantised": _chain(quantised), "skip": _skip}
 
 
 def versions() -> dict[str, str]:

@@ -7,22 +7,15 @@ whole is trained on its own, tested once, and delivered as weights, an ONNX file
 
 from __future__ import annotations
 
-import platform
-from pathlib import Path
 from typing import Any
 
-from evonas import EvolutionExplorer, ScreenedExplorer
-from recipes import movements
+from evonas import Budget, EvolutionExplorer, Explorer, ScreenedExplorer
 from recipes import options as o
-from recipes.delivery import deliver, write_result
-from recipes.progress import say
-from recipes.report import write_report
-from recipes.run_folder import RunFolder
+from recipes.movements import counted
+from recipes.one_shot import OneShot, one_shot
 from recipes.screens import screen
-from supernet import InheritedFitness, UniformPaths, accuracy, load, mbconv, pick_device, train
-from supernet.training.team import first_goes_first, rank, team
-
-CALIBRATION_IMAGES = 512
+from supernet import UniformPaths, load, mbconv, pick_device
+from supernet.training.team import first_goes_first, team
 
 
 def mobile(
@@ -60,44 +53,45 @@ def mobile(
     arguments = {name: value for name, value in locals().items() if name not in ("out", "fresh", "device")}
     where = pick_device(device)
     training: dict[str, Any] = {"batch_size": batch_size, "lr": lr, "seed": seed, "device": where}
-    retraining = {**training, "epochs": retrain_epochs or epochs, "lr": lr / 10 if inherit else lr}
+    space: dict[str, Any] = {
+        "layout": layout,
+        "widths": o.numbers(widths),
+        "depths": o.numbers(depths),
+        "squeeze_excite": squeeze_excite,
+    }
     with team(where):
         with first_goes_first():
             images = load(data, image_size=image_size)
-        space: dict[str, Any] = {
-            "layout": layout,
-            "widths": o.numbers(widths),
-            "depths": o.numbers(depths),
-            "squeeze_excite": squeeze_excite,
-        }
         supernet = mbconv(images.image_shape, len(images.classes), **space, seed=seed)
         screening = screen(predictor, supernet)
-        identity = {"data": data, "image_shape": list(images.image_shape), "classes": list(images.classes), **space}
-        if rank() > 0:
-            if from_run is None:
-                train(supernet, UniformPaths(), images.train, epochs=epochs, **training)
-            movements.help_retrain(supernet, images, inherit=inherit, **retraining)
-            return
 
-        with RunFolder(out, arguments, fresh=fresh) as run:
-            limits, table = movements.bounded(run, supernet, budget, latency_table, seed)
-            studies = movements.begin(run, table, supernet.space, storage)
-
-            movements.train_supernet(run, supernet, UniformPaths(), images, identity, from_run, epochs=epochs, **training)
-
-            calibration = images.train.head(CALIBRATION_IMAGES)
-            fitness = InheritedFitness(supernet, images.search.head(len(images.search)), calibration, device=where)
+        def explorer(limits: Budget) -> Explorer:
             evolution = EvolutionExplorer(supernet.space, limits, seed=seed)
-            explorer = evolution if screening is None else ScreenedExplorer(evolution, screening)
-            worker = f"{platform.node()}:{Path(out).resolve()}" if storage else "0"
-            found, control = movements.search_beside_random(explorer, fitness, studies, evaluations, worker)
+            return evolution if screening is None else ScreenedExplorer(evolution, screening)
 
-            winner = movements.choose(run, supernet, limits, found, images, measured=latency_table is None)
-            architecture = supernet.space.from_names(winner["architecture"])
-            network = movements.retrain(run, supernet, architecture, images, inherit=inherit, **retraining)
-            tested = accuracy(network, images.test, where)
-
-            difference = deliver(network, images, winner["architecture"], space, run.path)
-            result = write_result(run.path, winner, limits, table, tested, control, difference, seed)
-            write_report(run.path, screening)
-            say(f"delivered to {out}: {result}")
+        job = OneShot(
+            recipe="mobile",
+            supernet=supernet,
+            family="mbconv",
+            space=space,
+            way=UniformPaths(),
+            explorer=explorer,
+            training={**training, "epochs": epochs},
+            retraining={**training, "epochs": retrain_epochs or epochs, "lr": lr / 10 if inherit else lr},
+            costs=counted(supernet),
+            screening=screening,
+        )
+        one_shot(
+            job,
+            images,
+            arguments,
+            out=out,
+            budget=budget,
+            evaluations=evaluations,
+            seed=seed,
+            latency_table=latency_table,
+            storage=storage,
+            from_run=from_run,
+            inherit=inherit,
+            fresh=fresh,
+        )

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
+import torch
 from torch import nn
 
 from evonas import Budget, Explorer, RandomExplorer, SearchResult, check_reachable, parse_bounds, profile, search
+from evonas.budget import Cost
 from evonas.errors import UsageError
 from evonas.files import read_json, write_json
 from evonas.search import Fitness
@@ -27,41 +29,64 @@ from recipes.progress import bar, say, show_profile
 from recipes.run_folder import RunFolder, studies_of
 from supernet.chain import ChainSupernet
 from supernet.data import ImageData
+from supernet.fitness import recalibrate
 from supernet.training.loop import Way, load_checkpoint, train
 from supernet.training.standalone import StandAlone
 from supernet.training.team import from_first
 
 NETWORKS_MEASURED_WHOLE = 10
+REESTIMATION_BATCH = 128
 ENOUGH = 0.9
 
 
+def counted(supernet: ChainSupernet) -> dict[str, Cost]:
+    """Multiply-accumulates and parameters of every architecture."""
+    parts = supernet.parts()
+    return {"macs": costs.macs(supernet.space, parts), "params": costs.params(supernet.space, parts)}
+
+
 def bounded(
-    run: RunFolder, supernet: ChainSupernet, bounds: Sequence[str], latency_table: str | None, seed: int
-) -> tuple[Budget, LatencyTable]:
+    run: RunFolder,
+    supernet: ChainSupernet,
+    known: Mapping[str, Cost],
+    bounds: Sequence[str],
+    latency_table: str | None,
+    seed: int,
+    *,
+    timed: bool,
+) -> tuple[Budget, LatencyTable | None]:
     """The costs of the space and the bounds on them: profiled, shown, and refused when no network meets them.
 
     What only needs counting is checked before latency is measured.
 
+    Args:
+        known: the costs that are counted, by name.
+        timed: whether latency is a cost; there is no table otherwise.
+
     Raises:
         UsageError: a malformed bound, or one that nothing satisfies.
     """
-    space, parts = supernet.space, supernet.parts()
-    known: dict[str, Any] = {"macs": costs.macs(space, parts), "params": costs.params(space, parts), "latency": _Unmeasured()}
-    parse_bounds([text for text in bounds if "%" not in text], space, known)
-    del known["latency"]
+    space = supernet.space
+    if not timed:
+        return _checked(space, Budget(known, parse_bounds(bounds, space, known))), None
+    parse_bounds([text for text in bounds if "%" not in text], space, {**known, "latency": _Unmeasured()})
     counted = Budget(known, parse_bounds([text for text in bounds if text.split("=")[0].strip() != "latency"], space, known))
     check_reachable(space, counted, profile(space, counted))
-    known["latency"] = table = _latency(run, supernet, latency_table, seed)
-    budget = Budget(known, parse_bounds(bounds, space, known))
+    table = _latency(run, supernet, latency_table, seed)
+    say(f"latency of {table.device}: {table.residual or 'from the file, not corrected'}")
+    both: dict[str, Cost] = {**known, "latency": table}
+    return _checked(space, Budget(both, parse_bounds(bounds, space, both))), table
+
+
+def _checked(space: SearchSpace, budget: Budget) -> Budget:
     found = profile(space, budget)
     show_profile(found)
-    say(f"latency of {table.device}: {table.residual or 'from the file, not corrected'}")
     say(f"budget: {budget}; {found.acceptance} meet it")
     check_reachable(space, budget, found)
-    return budget, table
+    return budget
 
 
-def begin(run: RunFolder, table: LatencyTable, space: SearchSpace, storage: str | None) -> list[optuna.Study]:
+def begin(run: RunFolder, table: LatencyTable | None, space: SearchSpace, storage: str | None) -> list[optuna.Study]:
     """Everything is checked: keep the arguments and the latency table, and open the studies of the search and of its baseline.
 
     The studies are in the run folder's journal, or in a storage of the user's.
@@ -72,7 +97,8 @@ def begin(run: RunFolder, table: LatencyTable, space: SearchSpace, storage: str 
     if storage is not None:
         open_storage(storage)
     run.begin()
-    table.save(run / "latency.json", space)
+    if table is not None:
+        table.save(run / "latency.json", space)
     if storage is None and (note := repair_journal(run / "study.log")):
         say(note)
     return studies_of(run.path, storage)
@@ -169,6 +195,11 @@ def retrain(
             **settings,
         )
     return network
+
+
+def reestimate(network: nn.Module, data: ImageData, device: torch.device) -> None:
+    """Batch-norm statistics as plain means over all training images, as the SPOS code ends a retraining."""
+    recalibrate(network.to(device), data.train.batches(REESTIMATION_BATCH, device))
 
 
 def help_retrain(supernet: ChainSupernet, data: ImageData, *, inherit: bool, **settings: Any) -> None:

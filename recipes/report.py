@@ -19,7 +19,7 @@ from evonas.units import format_quantity
 from recipes import pictures
 from recipes.run_folder import finished, studies_of
 
-UNITS = {"macs": "", "params": "", "latency_ms": "ms", "energy_mJ": "mJ", "area_mm2": "mm2"}
+UNITS = {"macs": "", "params": "", "bitops": "", "latency_ms": "ms", "energy_mJ": "mJ", "area_mm2": "mm2"}
 
 
 def write_report(path: str | Path, predictor: Predictor | None = None) -> Path:

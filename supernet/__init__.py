@@ -6,14 +6,17 @@ from supernet.fine_tuning import FineTunedFitness
 from supernet.fitness import InheritedFitness, recalibrate, score_one_by_one
 from supernet.loading import load
 from supernet.sharing import split
-from supernet.spaces import macro, mbconv, skip_cells, two_node
+from supernet.spaces import macro, mbconv, quantised, shuffle, skip_cells, two_node
+from supernet.training.binned import BinnedPaths
 from supernet.training.fair import FairPaths
 from supernet.training.loop import pick_device, train
 from supernet.training.ordered import OrderedPaths
 from supernet.training.standalone import StandAlone, TrainedFitness, accuracy
 from supernet.training.uniform import UniformPaths
+from supernet.training.width_warmup import WidthWarmup
 
 __all__ = [
+    "BinnedPaths",
     "ChainSupernet",
     "FairPaths",
     "FineTunedFitness",
@@ -23,13 +26,16 @@ __all__ = [
     "StandAlone",
     "TrainedFitness",
     "UniformPaths",
+    "WidthWarmup",
     "accuracy",
     "load",
     "macro",
     "mbconv",
     "pick_device",
+    "quantised",
     "recalibrate",
     "score_one_by_one",
+    "shuffle",
     "skip_cells",
     "split",
     "train",

@@ -7,10 +7,13 @@ Hu et al., 2017, arXiv 1709.01507, with the reduced width taken from the block's
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+
+from supernet.quantisation import QuantisedConv
+from supernet.slicing import plain
 
 Activation = Callable[..., nn.Module]  # a class such as nn.ReLU, which takes inplace
 
@@ -115,6 +118,40 @@ class ChoiceBlock(nn.Module):
         return copy.deepcopy(self.active(option))
 
 
+class PathsBlock(nn.Module):
+    """A block that reads several choices, or whose options share weights: it has one module for every combination of options.
+
+    Args:
+        name: as in `ChoiceBlock`.
+        reads: the choices.
+        paths: modules by option indices, one index a choice; they may hold the same layers.
+        shared: all layers of all paths, each once: what is trained and saved.
+    """
+
+    def __init__(self, name: str, reads: Sequence[str], paths: Mapping[tuple[int, ...], nn.Module], shared: nn.Module) -> None:
+        super().__init__()
+        self.name = name
+        self.reads = tuple(reads)
+        self.shared = shared
+        self._paths = dict(paths)
+
+    def active(self, *options: int) -> nn.Module:
+        """The module of these options; it shares its weights with the supernet."""
+        return self._paths[options]
+
+    def forward(self, x: Tensor, *options: int) -> Tensor:
+        return self.active(*options)(x)  # type: ignore[no-any-return]
+
+    def mixture(self, x: Tensor, *weights: Tensor) -> Tensor:
+        """The sum of what all combinations give, each weighted by the product of its options' weights; a vector a choice."""
+        products = torch.stack([torch.stack([w[i] for w, i in zip(weights, o, strict=True)]).prod() for o in self._paths])
+        return mixed(x, self._paths.values(), products)
+
+    def extract(self, *options: int) -> nn.Module:
+        """A copy of the module of these options that stands alone."""
+        return plain(self.active(*options))
+
+
 class FixedBlock(nn.Module):
     """A block that reads no choice: a stem, a head."""
 
@@ -136,8 +173,8 @@ class FixedBlock(nn.Module):
         return self.module(x)
 
     def extract(self) -> nn.Module:
-        """A copy of the module."""
-        return copy.deepcopy(self.module)
+        """A copy of the module that stands alone."""
+        return plain(self.module)
 
 
 def initialise(module: nn.Module, seed: int) -> None:
@@ -156,9 +193,12 @@ def initialise(module: nn.Module, seed: int) -> None:
             nn.init.normal_(layer.weight, 0.0, 0.01, generator=generator)
         elif isinstance(layer, nn.BatchNorm2d):
             layer.reset_running_stats()
-            nn.init.ones_(layer.weight)
+            if layer.affine:
+                nn.init.ones_(layer.weight)
         elif isinstance(layer, InvertedResidual) and layer.residual:
             residual_norms.append(layer.project[1])
+        if isinstance(layer, QuantisedConv):
+            layer.reset_clip()
         if isinstance(getattr(layer, "bias", None), nn.Parameter):
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
     for norm in residual_norms:

@@ -24,7 +24,7 @@ TEST_SHARE = 0.2
 SPLIT_SEED = 0
 
 
-def load(name: str, *, root: str | Path = "data", image_size: int | None = None, workers: int = 2) -> ImageData:
+def load(name: str, *, root: str | Path = "data", image_size: int | None = None, color_jitter: float = 0.0, workers: int = 2) -> ImageData:
     """Load images by name or path.
 
     Args:
@@ -32,6 +32,7 @@ def load(name: str, *, root: str | Path = "data", image_size: int | None = None,
             and y_test (images (n, h, w) or (n, h, w, channels)).
         root: where torchvision downloads its data sets to.
         image_size: pixels that folder images are cropped to; 224 unless told otherwise.
+        color_jitter: by which share brightness, contrast and saturation of training images vary; images of a folder only.
         workers: processes that decode folder images.
 
     Raises:
@@ -42,7 +43,7 @@ def load(name: str, *, root: str | Path = "data", image_size: int | None = None,
     if name in DATA_SETS:
         return DATA_SETS[name](Path(root))
     if path.is_dir():
-        return _folder(path, image_size or 224, workers)
+        return _folder(path, image_size or 224, color_jitter, workers)
     if path.suffix == ".npz":
         return _arrays(path)
     if path.exists() or "/" in name:
@@ -200,13 +201,15 @@ def _open_image(file: str) -> Any:
         raise UsageError(f"Cannot decode the image {file}: {type(error).__name__}. Remove or repair it.") from None
 
 
-def _folder(path: Path, image_size: int, workers: int) -> ImageData:
+def _folder(path: Path, image_size: int, color_jitter: float, workers: int) -> ImageData:
     """`path/train/CLASS/...` and `path/test/CLASS/...` (or `val`), or `path/CLASS/...`, of which a fifth becomes test."""
     from torchvision.datasets import ImageFolder
     from torchvision.transforms import v2
 
     size = image_size
-    augment = v2.Compose([v2.RandomResizedCrop(size, (0.35, 1.0), antialias=True), v2.RandomHorizontalFlip(), v2.PILToTensor()])
+    jitter = [v2.ColorJitter(color_jitter, color_jitter, color_jitter)] if color_jitter else []
+    crop = v2.RandomResizedCrop(size, (0.35, 1.0), antialias=True)
+    augment = v2.Compose([crop, *jitter, v2.RandomHorizontalFlip(), v2.PILToTensor()])
     plain = v2.Compose([v2.Resize(round(size * 8 / 7), antialias=True), v2.CenterCrop(size), v2.PILToTensor()])
 
     def open_folder(folder: Path) -> tuple[Any, Any]:

@@ -11,14 +11,13 @@ is one depthwise and one 1x1 convolution, not two of each, which halves the time
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from itertools import product
 
 from torch import Tensor, nn
 
 from evonas.space import Choice, SearchSpace
-from supernet.blocks import FixedBlock, mixed
+from supernet.blocks import FixedBlock, PathsBlock, mixed
 from supernet.chain import ChainSupernet
 
 EDGES = ("input-first", "input-second", "first-second")
@@ -77,7 +76,7 @@ class Cell(nn.Module):
         return first + to_second(x) + between(first)  # type: ignore[no-any-return]
 
 
-class CellBlock(nn.Module):
+class CellBlock(PathsBlock):
     """A cell with all operators on every edge; it reads the choice of each edge.
 
     Args:
@@ -87,31 +86,16 @@ class CellBlock(nn.Module):
     """
 
     def __init__(self, name: str, reads: Sequence[str], channels: int) -> None:
-        super().__init__()
-        self.name = name
-        self.reads = tuple(reads)
-        self.edges = nn.ModuleList(nn.ModuleList(operator(option, channels) for option in OPERATORS) for _ in EDGES)
-        self._paths = {options: self._cell(options) for options in product(range(len(OPERATORS)), repeat=len(EDGES))}
-
-    def active(self, *options: int) -> nn.Module:
-        """The cell of these options; it shares its weights with the supernet."""
-        return self._paths[options]
-
-    def forward(self, x: Tensor, *options: int) -> Tensor:
-        return self.active(*options)(x)  # type: ignore[no-any-return]
+        edges = nn.ModuleList(nn.ModuleList(operator(option, channels) for option in OPERATORS) for _ in EDGES)
+        combinations = product(range(len(OPERATORS)), repeat=len(EDGES))
+        cells = {options: Cell([edge[i] for edge, i in zip(edges, options, strict=True)]) for options in combinations}  # type: ignore[index]
+        super().__init__(name, reads, cells, edges)
 
     def mixture(self, x: Tensor, *weights: Tensor) -> Tensor:
         """The cell with the weighted sum of all operators on every edge; a vector of weights for each."""
-        to_first, to_second, between = self.edges
+        to_first, to_second, between = self.shared.children()
         first = mixed(x, to_first, weights[0])  # type: ignore[arg-type]
         return first + mixed(x, to_second, weights[1]) + mixed(first, between, weights[2])  # type: ignore[arg-type]
-
-    def extract(self, *options: int) -> nn.Module:
-        """A copy of the cell of these options."""
-        return copy.deepcopy(self.active(*options))
-
-    def _cell(self, options: Sequence[int]) -> Cell:
-        return Cell([edge[option] for edge, option in zip(self.edges, options, strict=True)])  # type: ignore[index]
 
 
 def operator(name: str, channels: int) -> nn.Module:

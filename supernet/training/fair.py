@@ -19,9 +19,10 @@ from torch.nn.functional import cross_entropy
 
 from evonas.space import Population, SearchSpace
 from supernet.data import Batch
+from supernet.training.loop import Way
 
 
-class FairPaths:
+class FairPaths(Way):
     """As many paths a step as the largest choice has options; the sum of their cross-entropies, as the paper adds gradients.
 
     Args:

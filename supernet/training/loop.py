@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,19 +21,26 @@ from torch import Tensor, nn
 from evonas.errors import UsageError
 from evonas.files import written_whole
 from supernet.data import Batch, Part, Share
+from supernet.slicing import WideConv
 from supernet.training import team
+from supernet.training.path_sgd import PathSGD
 
 
-class Way(Protocol):
-    """A way of training."""
+class Way(ABC):
+    """A way of training. Unless a subclass says otherwise, nothing changes with the epochs and nothing is remembered between them."""
 
+    @abstractmethod
     def step(self, network: nn.Module, batch: Batch, rng: np.random.Generator) -> Tensor:
         """The loss of one step, with its graph; the loop does the rest."""
 
+    def begin_epoch(self, epoch: int, epochs: int) -> None:  # noqa: B027 (most ways do nothing here)
+        """Told before every epoch which one it is, counted from 0, and of how many; also where training goes on from a checkpoint."""
+
     def state_dict(self) -> dict[str, Any]:
         """What must be remembered between epochs."""
+        return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027
         """Take back what `state_dict` gave."""
 
 
@@ -56,6 +64,16 @@ def autocast(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
 
 
+def cosine(share: float) -> float:
+    """Half a cosine from 1 to 0."""
+    return 0.5 * (1 + math.cos(math.pi * share))
+
+
+def linear(share: float) -> float:
+    """A straight line from 1 to 0."""
+    return 1 - share
+
+
 def train(
     network: nn.Module,
     way: Way,
@@ -67,6 +85,7 @@ def train(
     momentum: float = 0.9,
     weight_decay: float = 4e-5,
     warmup_epochs: float = 2.0,
+    decay: Callable[[float], float] = cosine,
     final_lr: float = 0.0,
     clip: float = 5.0,
     seed: int = 0,
@@ -76,11 +95,11 @@ def train(
     on_progress: Callable[[float, float], None] | None = None,
     on_step: Callable[[int], None] | None = None,
 ) -> list[float]:
-    """Train in place with SGD, linear warm-up and cosine decay; returns the mean loss of every epoch.
+    """Train in place with SGD, linear warm-up and a decaying learning rate; returns the mean loss of every epoch.
 
-    In a team of processes (`supernet.training.team`) each takes its share of every batch. Parameters without a gradient in a
-    step (everything off the path) are left alone entirely: no weight decay and no momentum reaches them. Weight decay spares
-    1-dimensional parameters, as in the SPOS code.
+    In a team of processes (`supernet.training.team`) each takes its share of every batch. What a step does not use (everything
+    off the path, and the part of a weight outside the path's channels) is left alone entirely: no weight decay and no momentum
+    reaches it. Weight decay spares 1-dimensional parameters, as in the SPOS code.
 
     Args:
         network: moved to `device`, in channels-last layout.
@@ -89,8 +108,9 @@ def train(
         epochs: passes over them.
         lr: peak learning rate, for this batch size.
         warmup_epochs: epochs over which it rises; at most a fifth of all.
-        final_lr: where the cosine ends.
-        clip: largest norm of the gradient.
+        decay: share of the peak learning rate from the share of the epochs after warm-up, `cosine` or `linear`.
+        final_lr: where it ends.
+        clip: largest norm of the gradient; infinity for any.
         checkpoint: file that is written after every epoch and continued from when it is there.
         identity: plain data that a checkpoint must agree on (the space, the layout) to be continued.
         on_progress: called with (share done, loss) several times an epoch.
@@ -105,7 +125,8 @@ def train(
     decayed = [p for p in network.parameters() if p.ndim > 1]
     spared = [p for p in network.parameters() if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]
-    optimizer = torch.optim.SGD(groups, lr=lr, momentum=momentum)
+    wide = [module for module in network.modules() if isinstance(module, WideConv)]
+    optimizer = PathSGD(groups, lr, momentum, wide)
     steps = max(len(part) // min(batch_size, len(part)), 1)
     share = _share(min(batch_size, len(part)))
     losses: list[float] = []
@@ -115,12 +136,13 @@ def train(
     with team.joint_batch_norm(network):
         for epoch in range(len(losses), epochs):
             network.train()
+            way.begin_epoch(epoch, epochs)
             rng = np.random.default_rng([seed, epoch])
             total = torch.zeros((), device=device)
             with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
                 torch.manual_seed(int(rng.integers(1 << 62)) + team.rank())
                 for step, batch in enumerate(part.epoch(batch_size, (seed, epoch), device, share)):
-                    rate = final_lr + (lr - final_lr) * schedule(epoch + step / steps, epochs, warmup_epochs)
+                    rate = final_lr + (lr - final_lr) * schedule(epoch + step / steps, epochs, warmup_epochs, decay)
                     for group in optimizer.param_groups:
                         group["lr"] = rate
                     optimizer.zero_grad(set_to_none=True)
@@ -145,12 +167,12 @@ def train(
     return losses
 
 
-def schedule(epoch: float, epochs: int, warmup_epochs: float) -> float:
-    """Share of the peak learning rate at a fractional epoch: linear warm-up, then half a cosine to zero."""
+def schedule(epoch: float, epochs: int, warmup_epochs: float, decay: Callable[[float], float] = cosine) -> float:
+    """Share of the peak learning rate at a fractional epoch: linear warm-up, then the decay to zero."""
     warmup = min(warmup_epochs, epochs / 5)
     if epoch < warmup:
         return (epoch + 0.1) / (warmup + 0.1)
-    return 0.5 * (1 + math.cos(math.pi * (epoch - warmup) / max(epochs - warmup, 1e-9)))
+    return decay((epoch - warmup) / max(epochs - warmup, 1e-9))
 
 
 def _require_finite(value: float, what: str, epoch: int, rate: float) -> None:

@@ -8,8 +8,6 @@ are worth.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -17,6 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from evonas.space import SearchSpace
 from supernet.data import Batch
+from supernet.training.loop import Way
 
 
 def draw_gates(space: SearchSpace, rng: np.random.Generator, device: torch.device) -> list[Tensor]:
@@ -29,7 +28,7 @@ def draw_gates(space: SearchSpace, rng: np.random.Generator, device: torch.devic
     return gates
 
 
-class Mixtures:
+class Mixtures(Way):
     """One random mixture a step.
 
     Args:
@@ -44,10 +43,3 @@ class Mixtures:
         images, labels = batch
         gates = draw_gates(network.space, rng, images.device)  # type: ignore[arg-type]
         return cross_entropy(network(images, gates).float(), labels, label_smoothing=self.label_smoothing)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing is remembered."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing is remembered."""

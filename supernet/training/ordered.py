@@ -14,9 +14,10 @@ from torch.nn.functional import cross_entropy
 
 from evonas.space import Population, SearchSpace
 from supernet.data import Batch
+from supernet.training.loop import Way
 
 
-class OrderedPaths:
+class OrderedPaths(Way):
     """One listed network a step, in turn.
 
     Args:

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from supernet.data import Batch, ImageData, Part
-from supernet.training.loop import autocast, train
+from supernet.training.loop import Way, autocast, train
 
 
-class StandAlone:
+class StandAlone(Way):
     """Cross-entropy with label smoothing.
 
     Args:
@@ -28,13 +28,6 @@ class StandAlone:
         """See `Way.step`."""
         images, labels = batch
         return cross_entropy(network(images).float(), labels, label_smoothing=self.label_smoothing)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing is remembered."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing is remembered."""
 
 
 class TrainedFitness:

@@ -127,4 +127,6 @@ def _joint_forward(layer: Any, x: Tensor) -> Tensor:
             layer.running_var.lerp_(variance * count / (count - 1), layer.momentum)
             layer.num_batches_tracked += 1
     normed = deviation * (variance + layer.eps).rsqrt().view(shape)
-    return (normed * layer.weight.view(shape) + layer.bias.view(shape)).to(x.dtype)
+    if layer.affine:
+        normed = normed * layer.weight.view(shape) + layer.bias.view(shape)
+    return normed.to(x.dtype)

@@ -5,17 +5,16 @@ Guo et al., "Single Path One-Shot Neural Architecture Search with Uniform Sampli
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from evonas.space import Population, SearchSpace
 from supernet.data import Batch
+from supernet.training.loop import Way
 
 
-class UniformPaths:
+class UniformPaths(Way):
     """One uniform path a step, cross-entropy with label smoothing.
 
     Args:
@@ -34,10 +33,3 @@ class UniformPaths:
     def paths(self, space: SearchSpace, rng: np.random.Generator) -> Population:
         """The path of the next step: shape (1, choices)."""
         return space.sample(1, rng)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing is remembered."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing is remembered."""

@@ -73,7 +73,7 @@ def test_files_are_read_back(supernet, table, tmp_path, rng):
     [
         (lambda t: t.pop("choices"), "is no latency table"),
         (lambda t: t.update(unit="s"), "expected the unit 'ms'"),
-        (lambda t: t["choices"].pop("stage1.block1.op"), "lacks the option 'mb3_k3' of 'stage1.block1.op'"),
+        (lambda t: t["choices"].pop("stage1.block1.op"), "lacks the choice 'stage1.block1.op'"),
         (lambda t: t["choices"]["stage1.block1.op"].pop("skip"), "lacks the option 'skip'"),
         (lambda t: t["choices"].update({"stage1.block9.op": {}}), "Unknown choice 'stage1.block9.op'"),
         (lambda t: t["choices"]["stage1.block1.op"].update(skip="fast"), "holds 'fast'; expected a finite number"),

@@ -1,0 +1,106 @@
+"""Mixed precision on CIFAR-10 at 16 pixels: the winner under a bound on BitOps against the best network of one precision under it.
+
+The space is `quantised` in its preset for 16 pixels: 6 blocks, 46,656 networks. A supernet is trained, evolution searches it under the
+BitOps of three networks of one precision, and the winners and all networks of one precision are trained on their own.
+
+Rows and checkpoints are kept; run again to go on. About three quarters of an hour on one core.
+
+    OMP_NUM_THREADS=1 python benchmarks/mixed_precision.py --data cifar16.npz
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rows import Rows
+
+from evonas import Bound, Budget, EvolutionExplorer, RandomExplorer, open_study, search
+from evonas.ranking import tau
+from predictors import costs
+from supernet import ImageData, InheritedFitness, StandAlone, UniformPaths, load, quantised, train
+from supernet.chain import ChainSupernet
+from supernet.spaces.quantised import BITS
+from supernet.training.standalone import accuracy
+
+SUPERNET = {"epochs": 30, "batch_size": 64, "lr": 0.1}
+ALONE = {"epochs": 12, "batch_size": 64, "lr": 0.1}
+EVALUATIONS, SEARCHED = 500, 1000
+BOUNDS = ("w2a2", "w2a4", "w3a4")
+SEEDS = (0, 1, 2)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="CIFAR-10 at 16 pixels, .npz")
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmark_mixed_precision"))
+    a = parser.parse_args()
+    torch.set_num_threads(1)
+    images = load(a.data)
+    supernet = quantised(images.image_shape, len(images.classes))
+    a.out.mkdir(parents=True, exist_ok=True)
+    start = time.perf_counter()
+    losses = train(supernet, UniformPaths(), images.train, checkpoint=a.out / "supernet.pt", identity="mixed precision", **SUPERNET)
+    print(f"supernet: {time.perf_counter() - start:.0f} s in this process, loss {losses[-1]:.3f}", flush=True)
+    cost = costs.bit_ops(supernet.space, supernet.parts())
+    uniform = {option: np.full(len(supernet.space), i) for i, option in enumerate(BITS)}
+    rows = Rows(a.out / "rows.jsonl")
+    networks = dict(uniform)
+    for bound in BOUNDS:
+        limit = float(cost(uniform[bound][None])[0])
+        found = rows.row(f"search {bound}", partial(searched, supernet, limit, cost, images), quiet=True)
+        networks[f"mixed, at most {bound}"] = np.array(found["winner"])
+        print(f"{bound}: {found['evolution']:.4f} inherited, random search {found['random']:.4f}, {found['names']}", flush=True)
+    inherited = rows.row("uniform inherited", partial(scored, supernet, np.stack(list(uniform.values())), images), quiet=True)
+    alone: dict[str, list[float]] = {}
+    for name, network in networks.items():
+        alone[name] = [
+            rows.row(f"{name} {seed}", partial(trained, supernet, network, images, seed), quiet=True)["accuracy"] for seed in SEEDS
+        ]
+        values = 100 * np.array(alone[name])
+        print(
+            f"{name}: {cost(network[None])[0] / 1e6:.2f} M BitOps, {values.mean():.2f} +- {values.std(ddof=1):.2f} %, {values}", flush=True
+        )
+    for bound in BOUNDS:
+        limit = float(cost(uniform[bound][None])[0])
+        best = max((name for name in uniform if cost(uniform[name][None])[0] <= limit), key=lambda name: np.mean(alone[name]))
+        ahead = 100 * (np.array(alone[f"mixed, at most {bound}"]) - np.array(alone[best]))
+        print(f"at most {bound}: mixed over {best}, the best of one precision: {ahead.mean():+.2f} points, by seed {ahead}")
+    own = np.array([np.mean(alone[name]) for name in uniform])
+    print(f"tau of the six of one precision, inherited against alone: {tau(np.array(inherited['scores']), own):.2f}")
+
+
+def searched(supernet: ChainSupernet, limit: float, cost: costs.AdditiveCost, images: ImageData) -> dict[str, Any]:
+    """Evolution and random search under a bound, as many evaluations each."""
+    fitness = InheritedFitness(supernet, images.search.head(SEARCHED), images.train.head(512))
+    budget = Budget({"bitops": cost}, [Bound("bitops", upper=limit)])
+    row: dict[str, Any] = {}
+    for name, explorer in (("random", RandomExplorer), ("evolution", EvolutionExplorer)):
+        study = open_study(None, name)
+        history = search(
+            supernet.space, fitness, explorer(supernet.space, budget), evaluations=EVALUATIONS, study=study, budget=budget
+        ).history
+        row[name] = float(history.scores[history.scored[0]])
+    winner = history.population[history.scored[0]]
+    return {**row, "winner": winner.tolist(), "names": " ".join(supernet.space.to_names(winner).values())}
+
+
+def scored(supernet: ChainSupernet, population: np.ndarray, images: ImageData) -> dict[str, Any]:
+    """Accuracies with inherited weights."""
+    return {"scores": InheritedFitness(supernet, images.search, images.train.head(512))(population).tolist()}
+
+
+def trained(supernet: ChainSupernet, network: np.ndarray, images: ImageData, seed: int) -> dict[str, Any]:
+    """Test accuracy of a network trained on its own."""
+    alone = supernet.subnet(network, fresh_seed=seed)
+    train(alone, StandAlone(), images.train, seed=seed, **ALONE)
+    return {"accuracy": accuracy(alone, images.test, torch.device("cpu"))}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,242 @@
+"""SPOS on CIFAR-10 at 16 pixels: how well joint supernets of blocks and widths rank networks, and what their search finds.
+
+The space is `shuffle` in its preset for 16 pixels with the eight widths: 7 blocks, 3.4e10 networks. The truth is 150 networks trained
+on their own. Supernets: uniform paths with and without width warm-up (three seeds each), paths from ranges of MACs, SGD that also
+touches what a narrow path leaves out, and blocks alone. Then evolution against random search under a bound on MACs and under one on
+measured latency, and the winners retrained beside five random networks that keep the same bound.
+
+Rows and checkpoints are kept; run again to go on. About two and a half hours on one core; `--only` splits it over processes.
+
+    OMP_NUM_THREADS=1 python benchmarks/spos.py --data cifar16.npz
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from rows import Rows
+
+from evonas import Budget, EvolutionExplorer, RandomExplorer, open_study, search
+from evonas.profile import parse_bounds
+from evonas.ranking import bootstrap, judge, stability, tau
+from evonas.sampling import draw_feasible
+from predictors import costs
+from predictors.latency import LatencyTable, corrected, measure_blocks, read_table, spread
+from predictors.runtime import measure
+from supernet import BinnedPaths, ImageData, InheritedFitness, StandAlone, UniformPaths, WidthWarmup, load, shuffle, train
+from supernet.chain import ChainSupernet
+from supernet.spaces import WIDTHS
+from supernet.training import loop
+from supernet.training.binned import usual_range
+from supernet.training.loop import Way
+from supernet.training.standalone import accuracy
+
+NETWORKS, BLOCKS_ALONE = 150, 40
+ALONE = {"epochs": 5, "batch_size": 64, "lr": 0.1}
+SUPERNET = {"epochs": 30, "batch_size": 64, "lr": 0.1}
+RETRAINED = {"epochs": 12, "batch_size": 64, "lr": 0.1}
+EVALUATIONS, SEARCHED = 300, 1000
+BOUNDS = ("macs=30%", "latency=30%")
+SEEDS = (0, 1, 2)
+CPU = torch.device("cpu")
+
+
+def supernets(images: ImageData) -> dict[str, tuple[int, tuple[str, ...], Callable[[ChainSupernet], Way]]]:
+    """(seed, widths, way) of every supernet by name."""
+
+    def binned(supernet: ChainSupernet) -> Way:
+        cost = costs.macs(supernet.space, supernet.parts())
+        return BinnedPaths(cost, *usual_range(supernet.space, cost))
+
+    return {
+        **{f"warm-up {seed}": (seed, WIDTHS, lambda s: WidthWarmup()) for seed in SEEDS},
+        **{f"uniform {seed}": (seed, WIDTHS, lambda s: UniformPaths()) for seed in SEEDS},
+        "ranges 0": (0, WIDTHS, binned),
+        "plain SGD 0": (0, WIDTHS, lambda s: WidthWarmup()),
+        **{f"blocks {seed}": (seed, ("1.0",), lambda s: UniformPaths()) for seed in SEEDS},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="CIFAR-10 at 16 pixels, .npz")
+    parser.add_argument("--only", choices=("truth", "supernets", "search", "retrain", "tables"), nargs="*")
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmark_spos"))
+    a = parser.parse_args()
+    torch.set_num_threads(1)
+    images, wanted = load(a.data), a.only or ("truth", "supernets", "search", "retrain", "tables")
+    spaces = {"joint": joint(images, 0), "blocks": shuffle(images.image_shape, len(images.classes))}
+    networks = {
+        name: draw_feasible(supernet.space, Budget(), n, np.random.default_rng(11))
+        for (name, supernet), n in zip(spaces.items(), (NETWORKS, BLOCKS_ALONE), strict=True)
+    }
+    truth = Rows(a.out / "truth.jsonl")
+    if "truth" in wanted:
+        for name, population in networks.items():
+            for i, row in enumerate(population):
+                truth.row(f"{name} {i}", partial(alone, spaces[name], row, images, 0, ALONE))
+    trained = {}
+    if {"supernets", "search", "tables"} & set(wanted):
+        for name, (seed, widths, way) in supernets(images).items():
+            trained[name] = train_one(name, shuffle(images.image_shape, len(images.classes), widths=widths, seed=seed), way, images, a.out)
+    scores = Rows(a.out / "scores.jsonl")
+    for name, supernet in trained.items():
+        population = networks["blocks" if name.startswith("blocks") else "joint"]
+        for calibrated in (True, False):
+            scores.row(
+                f"{name}, {'recalibrated' if calibrated else 'running'}", partial(scored, supernet, population, images, calibrated), True
+            )
+    found, retrained = Rows(a.out / "search.jsonl"), Rows(a.out / "retrained.jsonl")
+    if {"search", "retrain"} & set(wanted):
+        budgets = {text: bounded(spaces["joint"], text, images, a.out) for text in BOUNDS}
+    if "search" in wanted:
+        for text, budget in budgets.items():
+            for seed in SEEDS:
+                found.row(f"{text} {seed}", partial(searched, trained[f"warm-up {seed}"], budget, images, seed))
+    if "retrain" in wanted:
+        for text, budget in budgets.items():
+            random = draw_feasible(spaces["joint"].space, budget, 5, np.random.default_rng(12))
+            winner = np.array(found.row(f"{text} 0", partial(searched, trained.get("warm-up 0"), budget, images, 0), True)["winner"])
+            for i, row in enumerate([winner, *random]):
+                for seed in SEEDS:
+                    key = f"{text} {'winner' if i == 0 else f'random {i}'} {seed}"
+                    retrained.row(key, partial(alone, spaces["joint"], row, images, seed, RETRAINED))
+    if "tables" in wanted:
+        tables(spaces["joint"], networks, truth, scores, found, retrained)
+
+
+def joint(images: ImageData, seed: int) -> ChainSupernet:
+    return shuffle(images.image_shape, len(images.classes), widths=WIDTHS, seed=seed)
+
+
+def alone(supernet: ChainSupernet, row: np.ndarray, images: ImageData, seed: int, settings: dict[str, Any]) -> dict[str, Any]:
+    """Test accuracy of a network trained on its own."""
+    network, start = supernet.subnet(row, fresh_seed=seed), time.perf_counter()
+    train(network, StandAlone(), images.train, seed=seed, **settings)
+    return {"accuracy": accuracy(network, images.test, CPU), "network": row.tolist(), "seconds": time.perf_counter() - start}
+
+
+def train_one(name: str, supernet: ChainSupernet, way: Callable[[ChainSupernet], Way], images: ImageData, out: Path) -> ChainSupernet:
+    """The supernet of a name, from its checkpoint where that is complete."""
+    start, (seed, *_) = time.perf_counter(), supernets(images)[name]
+    out.mkdir(parents=True, exist_ok=True)
+    plain = mock.patch.object(loop, "PathSGD", lambda groups, lr, momentum, wide: torch.optim.SGD(groups, lr=lr, momentum=momentum))
+    settings = {**SUPERNET, "seed": seed, "checkpoint": out / f"{name.replace(' ', '-')}.pt", "identity": name}
+    if name.startswith("plain"):
+        with plain:
+            losses = train(supernet, way(supernet), images.train, **settings)
+    else:
+        losses = train(supernet, way(supernet), images.train, **settings)
+    print(f"{name}: {time.perf_counter() - start:.0f} s in this process, loss {losses[-1]:.3f}", flush=True)
+    return supernet
+
+
+def scored(supernet: ChainSupernet, population: np.ndarray, images: ImageData, calibrated: bool) -> dict[str, Any]:
+    fitness = InheritedFitness(supernet, images.search, images.train.head(512) if calibrated else None)
+    accuracies, likelihoods = fitness.both(population)
+    return {"accuracy": accuracies.tolist(), "likelihood": likelihoods.tolist()}
+
+
+def bounded(supernet: ChainSupernet, text: str, images: ImageData, out: Path) -> Budget:
+    """The bound that the cheapest part of the space keeps; latency is measured once and kept."""
+    known: dict[str, Any] = {"macs": costs.macs(supernet.space, supernet.parts())}
+    if text.startswith("latency"):
+        known["latency"] = latency(supernet, images, out / "latency.json")
+    return Budget(known, parse_bounds([text], supernet.space, known))
+
+
+def latency(supernet: ChainSupernet, images: ImageData, path: Path) -> LatencyTable:
+    """Blocks measured on this host, corrected by ten whole networks."""
+    if not path.exists():
+        with tempfile.TemporaryDirectory() as folder:
+            table = measure_blocks(supernet.space, supernet.parts(), Path(folder))
+            rows = spread(supernet.space, table, 10, 0)
+            measured = [measure(supernet.subnet(row), images.image_shape, Path(folder)) for row in rows]
+        corrected(table, rows, measured).save(path, supernet.space)
+    table = read_table(path, supernet.space)
+    print(f"latency: {table.residual}", flush=True)
+    return table
+
+
+def searched(supernet: ChainSupernet, budget: Budget, images: ImageData, seed: int) -> dict[str, Any]:
+    """Evolution with the paper's settings and random search, as many evaluations each, under the same bound."""
+    fitness = InheritedFitness(supernet, images.search.head(SEARCHED), images.train.head(512))
+    row: dict[str, Any] = {"bound": str(budget)}
+    for name, explorer in (("evolution", EvolutionExplorer), ("random", RandomExplorer)):
+        result = search(
+            supernet.space,
+            fitness,
+            explorer(supernet.space, budget, seed=seed),
+            evaluations=EVALUATIONS,
+            study=open_study(None, name),
+            budget=budget,
+        )
+        history = result.history
+        assert len(set(map(tuple, history.population.tolist()))) == EVALUATIONS
+        assert budget.feasible(history.population).all()
+        row[name] = np.maximum.accumulate(history.scores).tolist()
+        if name == "evolution":
+            row["winner"] = history.population[history.scored[0]].tolist()
+    return row
+
+
+def tables(supernet: ChainSupernet, networks: dict[str, np.ndarray], truth: Rows, scores: Rows, found: Rows, retrained: Rows) -> None:
+    """Everything printed."""
+    true = {
+        name: np.array([truth.row(f"{name} {i}", dict, True)["accuracy"] for i in range(len(population))])
+        for name, population in networks.items()
+    }
+    parts, space = supernet.parts(), supernet.space
+    cheap = {"MACs": costs.macs(space, parts)(networks["joint"]), "parameters": costs.params(space, parts)(networks["joint"])}
+    for name, values in true.items():
+        print(f"{name}: {len(values)} networks, {100 * values.min():.1f} to {100 * values.max():.1f} %, sd {100 * values.std():.2f} points")
+    for name, values in cheap.items():
+        print(f"joint, {name}: tau {tau(values, true['joint']):.3f}")
+    print(
+        "\n| supernet | tau by accuracy (95 %) | by likelihood | mean accuracy | without recalibration: tau | mean accuracy |\n|"
+        + "---|" * 6
+    )
+    kept: dict[str, np.ndarray] = {}
+    for name in supernets(None):  # type: ignore[arg-type]
+        values = true["blocks" if name.startswith("blocks") else "joint"]
+        good, stale = (scores.row(f"{name}, {how}", dict, True) for how in ("recalibrated", "running"))
+        accuracies, running = np.array(good["accuracy"]), np.array(stale["accuracy"])
+        kept[name] = accuracies
+        low, high = judge(accuracies, values[:, None], draws=1000)["interval"]
+        print(
+            f"| {name} | {tau(accuracies, values):.3f} ({low:.3f} to {high:.3f}) | {tau(np.array(good['likelihood']), values):.3f} | "
+            f"{100 * accuracies.mean():.1f} % | {tau(running, values):.3f} | {100 * running.mean():.1f} % |"
+        )
+    for way in ("warm-up", "uniform", "blocks"):
+        print(f"{way}: S-Tau of three seeds {stability(np.array([kept[f'{way} {seed}'] for seed in SEEDS])):.3f}")
+    pairs = [("warm-up", "uniform", seed) for seed in SEEDS] + [("ranges", "uniform", 0), ("warm-up", "plain SGD", 0)]
+    for one, other, seed in pairs:
+        both = np.stack([kept[f"{one} {seed}"], kept[f"{other} {seed}"]], axis=1)
+        low, high = bootstrap(both, true["joint"], lambda v, t: tau(v[:, 0], t) - tau(v[:, 1], t))
+        difference = tau(both[:, 0], true["joint"]) - tau(both[:, 1], true["joint"])
+        print(f"{one} over {other}, seed {seed}: {difference:+.3f} [{low:+.3f}, {high:+.3f}]")
+    for text in BOUNDS:
+        print()
+        for seed in SEEDS:
+            row = found.row(f"{text} {seed}", dict, True)
+            at = ", ".join(
+                f"{n}: {100 * row['evolution'][n - 1]:.1f} / {100 * row['random'][n - 1]:.1f}" for n in (50, 100, 200, EVALUATIONS)
+            )
+            print(f"{row['bound']}, supernet {seed}, best of evolution / random after {at}")
+        for who in ("winner", *(f"random {i}" for i in range(1, 6))):
+            values = np.array([retrained.row(f"{text} {who} {seed}", dict, True)["accuracy"] for seed in SEEDS])
+            each = ", ".join(f"{100 * value:.2f}" for value in values)
+            print(f"{text} {who}: {100 * values.mean():.2f} +- {100 * values.std(ddof=1):.2f} % ({each})")
+
+
+if __name__ == "__main__":
+    main()

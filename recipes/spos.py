@@ -1,0 +1,252 @@
+"""Single Path One-Shot: blocks, channels, both at once, or the bits of a residual network, searched by evolution on one supernet.
+
+Guo et al., "Single Path One-Shot Neural Architecture Search with Uniform Sampling", 2019, arXiv 1904.00420, with the hyper-parameters
+of the paper and its code for photographs and of a port for CIFAR-size images. The paper searches blocks first (`--search blocks`), then
+channels on the blocks that were found (`--search channels --blocks RUN`).
+
+Departures: every candidate is scored on the same images, which are held out of the training images, where the released code scores
+candidates on changing parts of the validation set; statistics of batch norm are plain means, not moving ones; images are normalised
+and in RGB; at most 10,000 images select, where the paper has 50,000.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from math import inf
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from evonas import EvolutionExplorer
+from evonas.errors import UsageError, unknown
+from evonas.files import read_json
+from predictors import costs
+from recipes import options as o
+from recipes.movements import counted
+from recipes.one_shot import OneShot, one_shot
+from recipes.progress import say
+from recipes.run_folder import finished
+from supernet import BinnedPaths, UniformPaths, WidthWarmup, load, pick_device, quantised, shuffle
+from supernet.chain import ChainSupernet
+from supernet.spaces import WIDTHS
+from supernet.training.binned import usual_range
+from supernet.training.loop import Way, cosine, linear
+from supernet.training.team import first_goes_first, team
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Hyper-parameters for images of a size.
+
+    Attributes:
+        epochs, retrain_epochs: of the supernet and of the winner.
+        batch_size, lr, weight_decay: of both.
+        warmup_epochs, decay, clip: see `supernet.training.loop.train`.
+        calibration_images: that batch-norm statistics of a candidate are taken from.
+        color_jitter: of the images of a folder.
+    """
+
+    epochs: int
+    retrain_epochs: int
+    batch_size: int
+    lr: float
+    weight_decay: float
+    warmup_epochs: float = 0.0
+    decay: Callable[[float], float] = cosine
+    clip: float = 5.0
+    calibration_images: int = 512
+    color_jitter: float = 0.0
+
+
+PRESETS: dict[str, Preset] = {
+    # ours, for minutes on a CPU
+    "small": Preset(60, 60, 64, 0.1, 4e-5, warmup_epochs=2.0),
+    # ShunLu91's port to CIFAR-10; its schedule is a cosine
+    "cifar": Preset(600, 600, 96, 0.025, 3e-4, calibration_images=5000),
+    # the released code: 150,000 and 300,000 steps of 1,024 images
+    "imagenet": Preset(120, 240, 1024, 0.5, 4e-5, decay=linear, clip=inf, calibration_images=25_600, color_jitter=0.4),
+}
+
+SEARCHES = ("blocks", "channels", "joint", "bits")
+SAMPLERS = ("uniform", "bins", "warm-up")
+
+What = Annotated[
+    str,
+    typer.Option(
+        "--search",
+        help="blocks: which operator each of them runs. channels: how wide each is, on the blocks of another run (--blocks). joint: both "
+        "at once. bits: how many bits the weights and activations of a residual network's blocks have.",
+    ),
+]
+PresetName = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        help="Hyper-parameters: small (minutes on a CPU), cifar (600 epochs) or imagenet (the paper's). By the image size unless told "
+        "otherwise; the options below replace single ones.",
+    ),
+]
+Blocks = Annotated[str | None, typer.Option("--blocks", help="Run folder of a search for blocks, for --search channels.")]
+Sampler = Annotated[
+    str | None,
+    typer.Option(
+        help="Paths of supernet training: uniform, bins (uniform over seven ranges of MACs) or warm-up (widest first, narrower widths let "
+        "in from half of the epochs on). warm-up where widths are searched, uniform otherwise, unless told otherwise."
+    ),
+]
+Layout = Annotated[
+    str | None,
+    typer.Option(
+        help="Widths and depths: digits, tiny, cifar or imagenet; with --search bits tiny, small, resnet18 or resnet34. "
+        "By the image size unless told otherwise."
+    ),
+]
+Epochs = Annotated[int | None, typer.Option(help="Epochs of supernet training, in place of the preset's.", min=1)]
+RetrainEpochs = Annotated[int | None, typer.Option(help="Epochs of the winner's training, in place of the preset's.", min=1)]
+BatchSize = Annotated[int | None, typer.Option(help="Images in a training step, in place of the preset's.", min=2)]
+LearningRate = Annotated[float | None, typer.Option(help="Peak learning rate, in place of the preset's.", min=0)]
+Bounds = Annotated[
+    list[str],
+    typer.Option(
+        "--budget",
+        help="A bound, NAME=UPPER or NAME=LOWER..UPPER, any number of times. Names: macs (multiply-accumulates), params, latency; with "
+        "--search bits bitops (multiply-accumulates times bits of weights times bits of activations). macs=330M, latency=8ms, bitops=30%.",
+    ),
+]
+
+
+def spos(
+    data: o.Data = "digits",
+    budget: Bounds = [],  # noqa: B006 (the command line's default; never changed)
+    search: What = "blocks",
+    blocks: Blocks = None,
+    out: o.Out = "runs/spos",
+    seed: o.Seed = 0,
+    preset: PresetName = None,
+    layout: Layout = None,
+    sampler: Sampler = None,
+    image_size: o.ImageSize = None,
+    epochs: Epochs = None,
+    retrain_epochs: RetrainEpochs = None,
+    batch_size: BatchSize = None,
+    lr: LearningRate = None,
+    evaluations: o.Evaluations = 1000,
+    latency_table: o.LatencyFile = None,
+    storage: o.Storage = None,
+    from_run: o.FromRun = None,
+    fresh: o.Fresh = False,
+    device: o.Device = "auto",
+) -> None:
+    """Search blocks, channels or bits as Single Path One-Shot does: one supernet of single paths, then evolution.
+
+    A supernet is trained on the images, one random path a step; evolution (50 a generation, the best 10 are parents) searches it under
+    the budget, every candidate with batch-norm statistics of its own; the winner is trained on its own and written to the run folder:
+    model.pt, model.onnx, result.json, report.html.
+
+    Example: evonas spos --data cifar10 --budget macs=40M --out runs/blocks
+
+    then: evonas spos --data cifar10 --search channels --blocks runs/blocks --budget macs=40M --out runs/channels
+    """
+    arguments = {name: value for name, value in locals().items() if name not in ("out", "fresh", "device")}
+    offered: tuple[tuple[str, str | None, Iterable[str]], ...] = (
+        ("search", search, SEARCHES),
+        ("preset", preset, PRESETS),
+        ("sampler", sampler, SAMPLERS),
+    )
+    for what, value, names in offered:
+        if value is not None and value not in names:
+            raise unknown(what, value, names)
+    if (search == "channels") != (blocks is not None):
+        raise UsageError(
+            f"Got --search {search} {'with' if blocks else 'without'} --blocks; expected a run's blocks for channels, and only there."
+        )
+    if search == "bits" and (sampler or "uniform") != "uniform":
+        raise UsageError(f"Got --sampler {sampler} with --search bits, where MACs and widths are the same for all; expected uniform.")
+    where = pick_device(device)
+    with team(where):
+        with first_goes_first():
+            images = load(data, image_size=image_size)
+        chosen = PRESETS[preset or preset_for(min(images.image_shape[1:]))]
+        if chosen.color_jitter:
+            images = load(data, image_size=image_size, color_jitter=chosen.color_jitter)
+        space: dict[str, Any] = {"layout": layout}
+        if search == "bits":
+            supernet = quantised(images.image_shape, len(images.classes), **space, seed=seed)
+        else:
+            space["widths"] = ["1.0"] if search == "blocks" else list(WIDTHS)
+            supernet = shuffle(images.image_shape, len(images.classes), **space, seed=seed)
+        fixed = None if blocks is None else blocks_of(Path(blocks), supernet)
+        training: dict[str, Any] = {
+            "batch_size": batch_size or chosen.batch_size,
+            "lr": chosen.lr if lr is None else lr,
+            "weight_decay": chosen.weight_decay,
+            "warmup_epochs": chosen.warmup_epochs,
+            "decay": chosen.decay,
+            "clip": chosen.clip,
+            "seed": seed,
+            "device": where,
+        }
+        known = counted(supernet)
+        if search == "bits":
+            known = {"bitops": costs.bit_ops(supernet.space, supernet.parts()), "params": known["params"]}
+        job = OneShot(
+            recipe="spos",
+            supernet=supernet,
+            family="quantised" if search == "bits" else "shuffle",
+            space=space,
+            way=way_of(sampler or ("warm-up" if search in ("channels", "joint") else "uniform"), supernet),
+            explorer=lambda limits: EvolutionExplorer(supernet.space, limits, seed=seed),
+            training={**training, "epochs": epochs or chosen.epochs},
+            retraining={**training, "epochs": retrain_epochs or chosen.retrain_epochs},
+            costs=known,
+            timed=search != "bits",
+            calibration_images=chosen.calibration_images,
+            reestimate=True,
+            trained_as={"blocks": fixed},
+        )
+        if search == "bits":
+            say("latency is no cost here: bits are simulated in floating point, which says nothing of a device that computes with few")
+        one_shot(
+            job,
+            images,
+            arguments,
+            out=out,
+            budget=budget,
+            evaluations=evaluations,
+            seed=seed,
+            latency_table=latency_table,
+            storage=storage,
+            from_run=from_run,
+            inherit=False,
+            fresh=fresh,
+        )
+
+
+def preset_for(image_size: int) -> str:
+    """The preset made for images of this many pixels: small (to 24), cifar (to 64), imagenet (above)."""
+    return "small" if image_size <= 24 else "cifar" if image_size <= 64 else "imagenet"
+
+
+def way_of(sampler: str, supernet: ChainSupernet) -> Way:
+    """How the supernet is trained: one of `SAMPLERS`."""
+    if sampler == "bins":
+        cost = costs.macs(supernet.space, supernet.parts())
+        return BinnedPaths(cost, *usual_range(supernet.space, cost))
+    return WidthWarmup() if sampler == "warm-up" else UniformPaths()
+
+
+def blocks_of(run: Path, supernet: ChainSupernet) -> dict[str, str]:
+    """The operators that another run found; the supernet's space is narrowed to them.
+
+    Raises:
+        UsageError: the run is not finished, or its network has other blocks than the supernet.
+    """
+    found: dict[str, str] = read_json(finished(run) / "result.json")["architecture"]
+    operators = {name: option for name, option in found.items() if name.endswith(".op")}
+    expected = [name for name in supernet.space.names if name.endswith(".op")]
+    if list(operators) != expected:
+        raise UsageError(f"{run} found {len(operators)} blocks; expected the {len(expected)} of this space. Use its --layout and images.")
+    supernet.space = supernet.space.narrow({name: [option] for name, option in operators.items()})
+    return operators

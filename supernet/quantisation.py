@@ -1,0 +1,73 @@
+"""Convolutions of few bits, simulated with floating-point numbers, trained through their rounding.
+
+Weights as in Zhou et al., "DoReFa-Net", 2016, arXiv 1606.06160; activations as in Choi et al., "PACT: Parameterized Clipping Activation for
+Quantized Neural Networks", 2018, arXiv 1805.06085. Rounding passes gradients on unchanged (Bengio et al., 2013, arXiv 1308.3432).
+
+Departure: one-bit weights give +1 where a weight is 0, so that there are two levels and not three.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv2d
+
+FIRST_CLIP = 3.0  # of a normalised activation, three standard deviations
+
+
+def quantise_weights(weights: Tensor, bits: int) -> Tensor:
+    """Weights on at most 2 ** bits levels.
+
+    One bit: the signs times the mean size. More: levels at even steps from -1 to 1, nearest to tanh(w) / max |tanh(w)|.
+    """
+    if bits == 1:
+        scale = weights.detach().abs().mean()
+        return _pass_gradient(torch.where(weights >= 0, scale, -scale), weights)
+    squashed = torch.tanh(weights)
+    unit = squashed / (2 * squashed.detach().abs().max()) + 0.5
+    steps = 2**bits - 1
+    return 2 * _pass_gradient(torch.round(unit * steps) / steps, unit) - 1
+
+
+def quantise_activations(x: Tensor, bits: int, clip: Tensor) -> Tensor:
+    """Activations on 2 ** bits levels at even steps from 0 to `clip`, which learns from what it cuts off."""
+    inside = torch.minimum(torch.relu(x), clip)
+    step = clip.detach() / (2**bits - 1)
+    return _pass_gradient(torch.round(inside / step) * step, inside)
+
+
+def _pass_gradient(value: Tensor, through: Tensor) -> Tensor:
+    """`value`, with the gradient of `through`."""
+    return through + (value - through).detach()
+
+
+class QuantisedConv(nn.Conv2d):
+    """A convolution without bias of quantised activations with quantised weights, which it may share with others of more or fewer bits.
+
+    Args:
+        weights: a convolution whose floating-point weights it uses.
+        weight_bits: of the weights, at least 1.
+        activation_bits: of the input, at least 1.
+        clip: largest activation, shape (1, 1, 1, 1); with four dimensions weight decay reaches it, the regularisation that PACT asks for.
+    """
+
+    def __init__(self, weights: nn.Conv2d, weight_bits: int, activation_bits: int, clip: nn.Parameter) -> None:
+        size, stride, padding = weights.kernel_size[0], weights.stride[0], int(weights.padding[0])
+        super().__init__(weights.in_channels, weights.out_channels, size, stride, padding, bias=False)
+        self.weight = weights.weight
+        self.weight_bits, self.activation_bits = weight_bits, activation_bits
+        self.clip = clip
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, in_channels, h, w) to (n, out_channels, h', w')."""
+        quantised = quantise_activations(x, self.activation_bits, self.clip)
+        return conv2d(quantised, quantise_weights(self.weight, self.weight_bits), None, self.stride, self.padding)
+
+    def reset_clip(self) -> None:
+        """The clip of an untrained network."""
+        nn.init.constant_(self.clip, FIRST_CLIP)
+
+
+def new_clip() -> nn.Parameter:
+    """A clip to learn."""
+    return nn.Parameter(torch.full((1, 1, 1, 1), FIRST_CLIP))

@@ -1,0 +1,61 @@
+"""SGD that leaves alone what a step did not use.
+
+Parameters off a path have no gradient, and torch's SGD passes over them. A narrow path, though, uses the leading part of a wide weight,
+whose gradient outside that part is zero and not absent: weight decay would shrink the rest, and momentum of earlier steps would move it.
+Here both act on the part alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.sgd import sgd
+
+from supernet.slicing import WideConv
+
+
+class PathSGD(torch.optim.SGD):
+    """SGD with momentum and weight decay; of the weights of `wide`, only the parts used since the last step are touched.
+
+    Args:
+        groups: as torch's SGD takes them.
+        lr: learning rate.
+        momentum: positive.
+        wide: convolutions that paths use in parts.
+    """
+
+    def __init__(self, groups: Any, lr: float, momentum: float, wide: Iterable[WideConv] = ()) -> None:
+        super().__init__(groups, lr=lr, momentum=momentum)
+        self._wide = {id(convolution.weight): convolution for convolution in wide}
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """One step for all parameters that have a gradient."""
+        for group in self.param_groups:
+            used = [p for p in group["params"] if p.grad is not None]
+            for parameter in used:
+                if self.state[parameter].get("momentum_buffer") is None:
+                    self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+            sgd(
+                [self._part(p, p) for p in used],
+                [self._part(p, p.grad) for p in used],
+                [self._part(p, self.state[p]["momentum_buffer"]) for p in used],
+                weight_decay=group["weight_decay"],
+                momentum=group["momentum"],
+                lr=group["lr"],
+                dampening=0.0,
+                nesterov=False,
+                maximize=False,
+            )
+        for convolution in self._wide.values():
+            convolution.forget()
+
+    def _part(self, parameter: Tensor, tensor: Tensor) -> Tensor:
+        convolution = self._wide.get(id(parameter))
+        if convolution is None or convolution.used is None:
+            return tensor
+        rows, columns = convolution.used
+        return tensor[:rows, :columns]
