@@ -42,7 +42,7 @@ def export(module: nn.Module, input_shape: tuple[int, ...], path: Path, *, dynam
     images = torch.zeros(2 if dynamic_batch else 1, *input_shape)
     shapes = ({0: torch.export.Dim("images")},) if dynamic_batch else None
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings(), written_whole(path) as temporary:
+    with warnings.catch_warnings(), written_whole(path) as temporary, torch.no_grad():
         warnings.simplefilter("ignore")
         torch.onnx.export(
             plain,
@@ -77,10 +77,15 @@ def run(path: Path, images: np.ndarray) -> np.ndarray:
 
 def largest_difference(module: nn.Module, path: Path, images: torch.Tensor) -> float:
     """Largest absolute difference between the file's outputs and PyTorch's for the same images."""
+    return float(np.abs(differences(module, path, images)[0]).max())
+
+
+def differences(module: nn.Module, path: Path, images: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """The file's outputs minus PyTorch's for the same images, and PyTorch's: each of the shape of the outputs."""
     plain = copy.deepcopy(module).to("cpu").eval()
     with torch.no_grad():
         expected = plain(images.float().cpu()).numpy()
-    return float(np.abs(run(path, images.cpu().numpy()) - expected).max())
+    return run(path, images.cpu().numpy()) - expected, expected
 
 
 def time_onnx(path: Path, input_shape: tuple[int, ...], *, runs: int = 50) -> float:

@@ -8,6 +8,8 @@ Departure: one-bit weights give +1 where a weight is 0, so that there are two le
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
@@ -37,8 +39,18 @@ def quantise_activations(x: Tensor, bits: int, clip: Tensor) -> Tensor:
 
 
 def _pass_gradient(value: Tensor, through: Tensor) -> Tensor:
-    """`value`, with the gradient of `through`."""
-    return through + (value - through).detach()
+    """`value` to the bit, with the gradient of `through`; the usual `through + (value - through).detach()` misses levels by rounding."""
+    return _Through.apply(value.detach(), through) if torch.is_grad_enabled() else value
+
+
+class _Through(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, value: Tensor, through: Tensor) -> Tensor:
+        return value.clone()
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[None, Tensor]:  # type: ignore[override]
+        return None, gradient
 
 
 class QuantisedConv(nn.Conv2d):

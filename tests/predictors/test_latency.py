@@ -1,6 +1,7 @@
 """Latency tables: files, corrections, and measuring with a backend that is known exactly."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -8,10 +9,10 @@ import pytest
 import torch
 
 from evonas import UsageError
-from predictors import corrected, measure_blocks, read_table
-from predictors.latency import additive, spread
+from predictors import corrected, costs, measure_blocks, read_table
+from predictors.latency import LatencyTable, additive, spread
 from predictors.runtime import export, largest_difference, measure, run, time_onnx
-from supernet import mbconv
+from supernet import mbconv, shuffle
 
 
 def count_weights(path, input_shape):
@@ -56,6 +57,23 @@ def test_measurements_that_contradict_the_table_are_refused(supernet, table):
     networks = spread(supernet.space, table, 10, seed=0)
     with pytest.raises(UsageError, match="does not grow"):
         corrected(table, networks, 1 / table(networks))
+
+
+def test_blocks_that_read_two_choices_are_read_back(tmp_path, rng):
+    """Operator and width decide a block's time together; the file holds every pair."""
+    supernet = shuffle((1, 8, 8), 10, widths=("0.5", "1.0"))
+    macs = costs.macs(supernet.space, supernet.parts())
+    table = LatencyTable("a phone", replace(macs, unit="ms"))
+    table.save(tmp_path / "t.json", supernet.space)
+    population = supernet.space.sample(30, rng)
+    np.testing.assert_array_equal(read_table(tmp_path / "t.json", supernet.space)(population), table(population))
+    content = json.loads((tmp_path / "t.json").read_text())
+    pair = content["choices"]["stage0.block0.op,stage0.block0.width"]
+    assert list(pair)[:3] == ["shuffle_k3,0.5", "shuffle_k3,1.0", "shuffle_k5,0.5"]
+    content["choices"]["stage0.block0.op"] = dict.fromkeys(supernet.space.choices[0].options, 1.0)
+    (tmp_path / "t.json").write_text(json.dumps(content))
+    with pytest.raises(UsageError, match=r"holds twice the choice 'stage0\.block0\.op'"):
+        read_table(tmp_path / "t.json", supernet.space)
 
 
 def test_files_are_read_back(supernet, table, tmp_path, rng):

@@ -14,7 +14,7 @@ import numpy as np
 import optuna
 import pytest
 import torch
-from command import evonas
+from command import evonas, here
 
 from evonas import History
 from evonas.study import open_study, space_of
@@ -179,11 +179,12 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_one_line_and_leaves_nothing(case, table_file, tmp_path):
+def test_bad_input_is_one_line_and_leaves_nothing(case, table_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     arguments, words = BAD[case]
     if "--latency-table" not in arguments:
         arguments = ["--latency-table", str(table_file), *arguments]
-    done = evonas("mobile", *SMALL, "--out", "runs/x", *arguments, cwd=tmp_path)
+    done = here("mobile", *SMALL, "--out", "runs/x", *arguments)
     assert done.returncode == 2, done.stdout + done.stderr
     assert words in done.stderr
     assert done.stderr.count("\n") == 1

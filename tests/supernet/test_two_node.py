@@ -32,7 +32,7 @@ def test_there_are_64_networks_that_equal_their_paths(supernet, images):
 
 def test_a_cell_is_the_sum_of_its_nodes(supernet, rng):
     block, x = supernet.blocks[1], torch.from_numpy(rng.normal(size=(2, 4, 8, 8)).astype(np.float32))
-    operators = [edge[option] for edge, option in zip(block.edges, (1, 0, 3), strict=True)]
+    operators = [edge[option] for edge, option in zip(block.shared, (1, 0, 3), strict=True)]
     first = operators[0](x)
     second = operators[1](x) + operators[2](first)
     torch.testing.assert_close(block(x, 1, 0, 3), first + second)

@@ -5,8 +5,13 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from evonas import Choice, SearchSpace
-from supernet import FairPaths, OrderedPaths, UniformPaths, mbconv, two_node
+from evonas import Choice, SearchSpace, UsageError
+from evonas.testing import TableCost
+from predictors.costs import macs
+from supernet import BinnedPaths, FairPaths, OrderedPaths, UniformPaths, WidthWarmup, mbconv, shuffle, train, two_node
+from supernet.spaces import WIDTHS
+from supernet.training.binned import usual_range
+from supernet.training.loop import linear, schedule
 from supernet.training.mixture import Mixtures, draw_gates
 
 UNEVEN = SearchSpace((Choice("a", ("x", "y", "z", "u")), Choice("b", ("x", "y")), Choice("c", ("x", "y", "z"))))
@@ -99,3 +104,96 @@ def test_mixtures_train_every_option(batch, rng):
     supernet = two_node((1, 8, 8), 10, channels=4, cells=1)
     Mixtures().step(supernet, batch, rng).backward()
     assert all(parameter.grad is not None for parameter in supernet.parameters())
+
+
+@pytest.fixture
+def widths():
+    return shuffle((1, 8, 8), 10, widths=WIDTHS).space
+
+
+def test_warm_up_opens_widths_from_the_largest_down(widths):
+    """At first the widest alone; from three quarters on all; between, one more after another; operators are always free."""
+    way, seen = WidthWarmup(), []
+    for epoch in range(40):
+        opened = way.opened(widths, epoch / 40)
+        for choice, options, all_of_them in zip(opened.choices, opened.allowed, widths.allowed, strict=True):
+            assert options == (all_of_them[-len(options) :] if choice.name.endswith(".width") else all_of_them)
+        assert len(set(map(len, opened.allowed[1::2]))) == 1
+        seen.append(len(opened.allowed[1]))
+    assert seen[:20] == [1] * 20
+    assert seen[20:] == sorted(seen[20:])
+    assert set(seen[20:31]) == {2, 3, 4, 5, 6, 7, 8}
+    assert seen[30:] == [8] * 10
+
+
+def test_warm_up_spares_widths_that_are_fixed_or_two(widths):
+    """A choice with a single allowed width keeps it; with two, the second comes in at the half."""
+    narrowed = widths.narrow({"stage0.block0.width": ["0.4"], "stage0.block1.width": ["0.2", "1.0"]})
+    way = WidthWarmup()
+    assert [way.opened(narrowed, share).allowed[1] for share in (0.0, 0.6, 1.0)] == [(1,)] * 3
+    assert [way.opened(narrowed, share).allowed[3] for share in (0.49, 0.5, 1.0)] == [(4,), (0, 4), (0, 4)]
+
+
+def test_ways_are_told_the_epoch_also_after_a_stop(digits, tmp_path):
+    """Training that was killed in its third epoch goes on with the widths of the third epoch."""
+    supernet = shuffle(digits.image_shape, 10, widths=WIDTHS)
+
+    class Watched(WidthWarmup):
+        def __init__(self, stop_at=None):
+            super().__init__()
+            self.stop_at, self.told, self.narrowest = stop_at, [], []
+
+        def begin_epoch(self, epoch, epochs):
+            super().begin_epoch(epoch, epochs)
+            self.told.append((epoch, epochs))
+            self.narrowest.append(7)
+            if epoch == self.stop_at:
+                raise KeyboardInterrupt
+
+        def paths(self, space, rng):
+            paths = super().paths(space, rng)
+            self.narrowest[-1] = min(self.narrowest[-1], int(paths[:, 1::2].min()))
+            return paths
+
+    images, settings = digits.train.head(200), {"epochs": 4, "batch_size": 50, "checkpoint": tmp_path / "s.pt", "identity": "x"}
+    first, second = Watched(stop_at=2), Watched()
+    with pytest.raises(KeyboardInterrupt):
+        train(supernet, first, images, **settings)
+    train(supernet, second, images, **settings)
+    assert first.told == [(0, 4), (1, 4), (2, 4)]
+    assert second.told == [(2, 4), (3, 4)]
+    assert first.narrowest[:2] == [7, 7]
+    assert second.narrowest[0] == 6
+    assert second.narrowest[1] < 6
+
+
+def test_bins_are_drawn_equally_often(rng):
+    """Plain paths crowd in the middle of what they cost; paths from bins do not."""
+    supernet = shuffle()
+    cost = macs(supernet.space, supernet.parts())
+    lower, upper = usual_range(supernet.space, cost)
+    assert lower == pytest.approx(290e6, abs=2e6)  # the range of the released code
+    assert upper == pytest.approx(360e6, abs=4e6)
+    way = BinnedPaths(cost, lower, upper)
+    drawn = np.concatenate([way.paths(supernet.space, rng) for _ in range(700)])
+    shares = np.histogram(cost(drawn), way.edges)[0] / 700
+    plain = np.histogram(cost(supernet.space.sample(700, rng)), way.edges)[0] / 700
+    assert np.abs(shares - 1 / 7).max() < 0.06  # four standard deviations
+    assert plain.min() < 0.02
+
+
+def test_where_no_path_is_in_the_bin_the_nearest_is_taken(rng):
+    space = SearchSpace((Choice("a", ("x", "y", "z")),))
+    way = BinnedPaths(TableCost(np.array([[1.0, 2.0, 9.0]])), 3.0, 4.0, bins=1)
+    assert all(way.paths(space, rng).tolist() == [[1]] for _ in range(5))
+
+
+def test_bins_need_a_range():
+    with pytest.raises(UsageError, match="expected the first to be the smaller"):
+        BinnedPaths(TableCost(np.ones((1, 2))), 2.0, 2.0)
+
+
+def test_the_learning_rate_of_the_paper():
+    """From 0.5 in a straight line to 0, without warm-up."""
+    rates = [0.5 * schedule(step / 10, 4, 0.0, linear) for step in range(41)]
+    np.testing.assert_allclose(rates, 0.5 * (1 - np.arange(41) / 40))
