@@ -13,6 +13,7 @@ Rows and checkpoints are kept; run again to go on. About two and a half hours on
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -34,6 +35,7 @@ from predictors.latency import LatencyTable, corrected, measure_blocks, read_tab
 from predictors.runtime import measure
 from supernet import BinnedPaths, ImageData, InheritedFitness, StandAlone, UniformPaths, WidthWarmup, load, shuffle, train
 from supernet.chain import ChainSupernet
+from supernet.gap import Truth, diagnose
 from supernet.spaces import WIDTHS
 from supernet.training import loop
 from supernet.training.binned import usual_range
@@ -216,6 +218,12 @@ def tables(supernet: ChainSupernet, networks: dict[str, np.ndarray], truth: Rows
             f"| {name} | {tau(accuracies, values):.3f} ({low:.3f} to {high:.3f}) | {tau(np.array(good['likelihood']), values):.3f} | "
             f"{100 * accuracies.mean():.1f} % | {tau(running, values):.3f} | {100 * running.mean():.1f} % |"
         )
+    known = Truth(networks["joint"], true["joint"][:, None], "trained on their own")
+    for name in ("warm-up 0", "uniform 0"):
+        found_here = diagnose(space, known, kept[name], baselines=cheap, features=cheap)
+        print(f"diagnosis of {name}: {json.dumps({key: found_here[key] for key in ('supernet', 'baselines')})}")
+        print(f"overrated with {name}: {json.dumps(found_here['profile']['features'])}; widths of block 0: ", end="")
+        print(json.dumps(found_here["profile"]["options"][space.names[1]]))
     for way in ("warm-up", "uniform", "blocks"):
         print(f"{way}: S-Tau of three seeds {stability(np.array([kept[f'{way} {seed}'] for seed in SEEDS])):.3f}")
     pairs = [("warm-up", "uniform", seed) for seed in SEEDS] + [("ranges", "uniform", 0), ("warm-up", "plain SGD", 0)]

@@ -31,20 +31,43 @@ from recipes.delivery import versions
 from recipes.gap_report import in_one_line, write_gap_report
 from recipes.progress import bar, say
 from recipes.run_folder import RunFolder
-from supernet import FairPaths, InheritedFitness, TrainedFitness, UniformPaths, load, macro, mbconv, pick_device, train, two_node
+from supernet import (
+    FairPaths,
+    InheritedFitness,
+    TrainedFitness,
+    UniformPaths,
+    WidthWarmup,
+    load,
+    macro,
+    mbconv,
+    pick_device,
+    shuffle,
+    train,
+    two_node,
+)
 from supernet import causes as c
 from supernet.chain import ChainSupernet
 from supernet.data import ImageData
 from supernet.follow import Follower, ends_of_epochs, last_steps
 from supernet.gap import FEWEST, Cause, Repeated, Truth, diagnose
+from supernet.spaces import WIDTHS
 from supernet.training.loop import Way
 
-SPACES: dict[str, Callable[..., ChainSupernet]] = {"two-node": two_node, "macro": macro, "mbconv": mbconv}
-WAYS: dict[str, Callable[[], Way]] = {"uniform": UniformPaths, "fair": FairPaths}
+SPACES: dict[str, Callable[..., ChainSupernet]] = {
+    "two-node": two_node,
+    "macro": macro,
+    "mbconv": mbconv,
+    "shuffle": shuffle,
+    "shuffle-widths": partial(shuffle, widths=WIDTHS),
+}
+WAYS: dict[str, Callable[[], Way]] = {"uniform": UniformPaths, "fair": FairPaths, "warm-up": WidthWarmup}
 CAUSES = "ABCDE"
+OF_UNIFORM_OR_FAIR = "AD"  # causes whose control is trained by uniform or by fair paths
 FOLLOWED, COMPARED_ALONE, FINE_TUNED, NASWOT_IMAGES = 64, 24, 64, 64
 
-Space = Annotated[str, typer.Option(help="Search space: two-node (64 networks), macro (NAS-Bench-Macro) or mbconv.")]
+Space = Annotated[
+    str, typer.Option(help="Search space: two-node (64 networks), macro (NAS-Bench-Macro), mbconv, shuffle or shuffle-widths.")
+]
 TableFile = Annotated[
     str | None,
     typer.Option(help="Truth from a file: NAS-Bench-Macro, the official JSON or .npz, for --space macro. Otherwise networks are trained."),
@@ -55,7 +78,12 @@ Trainings = Annotated[
 ]
 AloneEpochs = Annotated[int, typer.Option(help="Epochs of a network trained on its own; with a table, for cause C only.", min=1)]
 Supernets = Annotated[int, typer.Option(help="Supernets of different seeds, for the stability of the ranking.", min=1)]
-WayName = Annotated[str, typer.Option(help="How supernets are trained: uniform (one path a step) or fair (every option once a step).")]
+WayName = Annotated[
+    str,
+    typer.Option(
+        help="How supernets are trained: uniform (one path a step), fair (every option once a step) or warm-up (uniform, the widest first)."
+    ),
+]
 Letters = Annotated[
     str,
     typer.Option(
@@ -164,6 +192,8 @@ def _require(data: str, space: str, table: str | None, way: str, causes: str) ->
         raise unknown("space", space, SPACES)
     if way not in WAYS:
         raise unknown("way", way, WAYS)
+    if way == "warm-up" and (wrong := set(causes) & set(OF_UNIFORM_OR_FAIR)):
+        raise UsageError(f"Cause {min(wrong)} is measured with uniform or fair paths; expected --causes BCE, or less, with --way warm-up.")
     if table is not None and space != "macro":
         raise UsageError(f"A table is the truth of the space macro only, got --space {space}. Leave --table out to train the networks.")
     if wrong := set(causes) - set(CAUSES):

@@ -136,24 +136,26 @@ def latency_against_measured(path: Path, predicted: Floats, measured: Floats, wi
 
 
 def architecture(path: Path, names: Mapping[str, str]) -> None:
-    """The network as a row of boxes, one a block: taller for a larger expansion, darker for a larger kernel, a line for a skip."""
-    groups: dict[str, list[str]] = {}
+    """The network as a row of boxes, one a block: taller for a larger expansion or width, darker for a larger kernel, a line for a skip."""
+    groups: dict[str, dict[str, dict[str, str]]] = {}
     for choice, option in names.items():
-        groups.setdefault(choice.split(".")[0], []).append(option)
-    count = len(names) + 0.7 * len(groups)
+        block, _, what = choice.rpartition(".") if choice.count(".") > 1 else (choice, "", choice)
+        groups.setdefault(choice.split(".")[0], {}).setdefault(block, {})[what] = option
+    count = sum(map(len, groups.values())) + 0.7 * len(groups)
     figure, axes = plt.subplots(figsize=(min(max(0.78 * count + 1.4, 6), 18), 2.3))
     x = _box(axes, 0.0, "image", 0.5, "#eeeeee") + 0.25
     x = _box(axes, x, "stem", 0.7, "#dddddd") + 0.4
-    for stage, options in groups.items():
+    for stage, blocks in groups.items():
         start = x
-        for option in options:
-            if option == "skip":
+        for options in blocks.values():
+            if list(options.values()) == ["skip"]:
                 axes.plot([x - 0.1, x + 0.6], [0, 0], color=CONTROL, linestyle=":", linewidth=1.5)
                 axes.text(x + 0.25, 0.12, "skip", ha="center", fontsize=7, color=CONTROL)
                 x += 0.75
             else:
-                height, color = _look(option)
-                x = _box(axes, x, option.replace("_", "\n"), height, color) + 0.15
+                lines = [f"x {option}" if what == "width" else option.replace("_", "\n") for what, option in options.items()]
+                height, color = _look(options)
+                x = _box(axes, x, "\n".join(lines), height, color) + 0.15
         axes.text((start + x - 0.15) / 2, -0.92, stage, ha="center", fontsize=8, color=TEXT)
         x += 0.25
     x = _box(axes, x, "head", 0.7, "#dddddd")
@@ -171,10 +173,13 @@ def pareto_front(costs: Floats, scores: Floats) -> npt.NDArray[np.int64]:
     return np.asarray(order[scores[order] > best])
 
 
-def _look(option: str) -> tuple[float, Any]:
-    """Height from the expansion and colour from the kernel of an option such as mb6_k5."""
-    expansion, kernel = (re.search(pattern, option) for pattern in (r"mb(\d+)", r"k(\d+)"))
+def _look(options: Mapping[str, str]) -> tuple[float, Any]:
+    """Height from the expansion or the width of a block, and colour from its kernel, as the names of its options give them."""
+    text = " ".join(options.values())
+    expansion, kernel = (re.search(pattern, text) for pattern in (r"mb(\d+)", r"k(\d+)"))
     height = 0.6 + 0.12 * int(expansion.group(1)) if expansion else 0.9
+    if len(options) > 1 and "width" in options:
+        height = 0.6 + 0.45 * float(options["width"])
     shade = (int(kernel.group(1)) - 3) / 4 if kernel else 0.0
     return height, matplotlib.colormaps["Blues"](0.25 + 0.35 * min(shade, 1.0))
 

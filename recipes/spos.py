@@ -112,7 +112,8 @@ Bounds = Annotated[
     typer.Option(
         "--budget",
         help="A bound, NAME=UPPER or NAME=LOWER..UPPER, any number of times. Names: macs (multiply-accumulates), params, latency; with "
-        "--search bits bitops (multiply-accumulates times bits of weights times bits of activations). macs=330M, latency=8ms, bitops=30%.",
+        "--search bits only bitops (multiply-accumulates times bits of weights times bits of activations). "
+        "macs=330M, latency=8ms, bitops=30%.",
     ),
 ]
 
@@ -145,9 +146,9 @@ def spos(
     the budget, every candidate with batch-norm statistics of its own; the winner is trained on its own and written to the run folder:
     model.pt, model.onnx, result.json, report.html.
 
-    Example: evonas spos --data cifar10 --budget macs=40M --out runs/blocks
+    Example: evonas spos --data cifar10 --budget macs=180M --out runs/blocks
 
-    then: evonas spos --data cifar10 --search channels --blocks runs/blocks --budget macs=40M --out runs/channels
+    then: evonas spos --data cifar10 --search channels --blocks runs/blocks --budget macs=180M --out runs/channels
     """
     arguments = {name: value for name, value in locals().items() if name not in ("out", "fresh", "device")}
     offered: tuple[tuple[str, str | None, Iterable[str]], ...] = (
@@ -188,9 +189,7 @@ def spos(
             "seed": seed,
             "device": where,
         }
-        known = counted(supernet)
-        if search == "bits":
-            known = {"bitops": costs.bit_ops(supernet.space, supernet.parts()), "params": known["params"]}
+        bits = {"bitops": costs.bit_ops(supernet.space, supernet.parts())} if search == "bits" else {}
         job = OneShot(
             recipe="spos",
             supernet=supernet,
@@ -200,7 +199,7 @@ def spos(
             explorer=lambda limits: EvolutionExplorer(supernet.space, limits, seed=seed),
             training={**training, "epochs": epochs or chosen.epochs},
             retraining={**training, "epochs": retrain_epochs or chosen.retrain_epochs},
-            costs=known,
+            costs=bits or counted(supernet),
             timed=search != "bits",
             calibration_images=chosen.calibration_images,
             reestimate=True,

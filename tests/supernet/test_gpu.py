@@ -13,7 +13,9 @@ from supernet import (
     UniformPaths,
     accuracy,
     mbconv,
+    quantised,
     score_one_by_one,
+    shuffle,
     skip_cells,
     train,
     two_node,
@@ -107,3 +109,16 @@ def test_fresh_weights_are_those_of_the_cpu(digits):
     expected = supernet.subnet((0, 0, 0), fresh_seed=4).state_dict()
     found = supernet.to(GPU).subnet((0, 0, 0), fresh_seed=4).state_dict()
     assert all(torch.equal(expected[name], value.cpu()) for name, value in found.items())
+
+
+@pytest.mark.parametrize("make", [lambda: shuffle((1, 8, 8), 10, widths=("0.5", "1.0")), lambda: quantised((1, 8, 8), 10)])
+def test_widths_and_bits_train_and_agree_with_the_cpu(digits, make, rng):
+    """After an epoch under autocast: the same likelihood on both devices, without autocast's rounding changing what is learned."""
+    supernet = make()
+    losses = train(supernet, UniformPaths(), digits.train, epochs=2, device=GPU)
+    assert losses[-1] < losses[0]
+    population = supernet.space.sample(5, rng)
+    search, calibration = digits.search, digits.train.head(256)
+    found = {device: InheritedFitness(supernet, search, calibration, device=torch.device(device)) for device in ("cuda", "cpu")}
+    scores = {device: fitness.likelihood(population) for device, fitness in found.items()}
+    np.testing.assert_allclose(scores["cuda"], scores["cpu"], atol=0.1)

@@ -24,13 +24,13 @@ def torchrun(processes):
 
 
 def test_two_processes_equal_one_with_the_joined_batch(tmp_path):
-    """Weights, batch-norm statistics and losses to 1e-5, for one path a step and for many."""
+    """Weights, batch-norm statistics and losses to 1e-5, for one path a step, for many, and for widths that share weights."""
     alone, together = tmp_path / "alone.pt", tmp_path / "together.pt"
     assert run([], alone, 64).returncode == 0
     done = run(torchrun(2), together, 64)
     assert done.returncode == 0, done.stderr[-2000:]
     expected, found = torch.load(alone), torch.load(together)
-    for way in ("uniform", "fair"):
+    for way in ("uniform", "fair", "widths"):
         assert expected[way].keys() == found[way].keys()
         for name, value in expected[way].items():
             torch.testing.assert_close(found[way][name], value, rtol=1e-5, atol=1e-5, msg=f"{way}: {name}")
