@@ -6,13 +6,15 @@ About ten suffice where other devices were measured before: give their files and
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
 
-from evonas.errors import UsageError
+from evonas.errors import UsageError, unknown
 from evonas.space import Population
 from predictors.costs import macs
 from predictors.devices import FEWEST_ALONE, KnownDevices, MeasuredDevice, read_device, read_devices, write_device
@@ -21,9 +23,11 @@ from predictors.runtime import Backend, command_backend, measure, time_onnx
 from predictors.transfer import worth_measuring
 from recipes import options as o
 from recipes.progress import bar, say
-from supernet import ChainSupernet, load, mbconv
+from supernet import ChainSupernet, load, mbconv, shuffle
+from supernet.spaces import WIDTHS
 
 CANDIDATES = 2000
+SPACES: dict[str, Callable[..., ChainSupernet]] = {"mbconv": mbconv, "shuffle": shuffle, "shuffle-widths": partial(shuffle, widths=WIDTHS)}
 
 
 def measure_device(
@@ -34,6 +38,10 @@ def measure_device(
         typer.Option(help="Command that times one network: {file} is its ONNX file; it prints milliseconds last. This host without one."),
     ] = None,
     networks: Annotated[int, typer.Option(help="Networks to measure.", min=3)] = 10,
+    space: Annotated[
+        str,
+        typer.Option(help="mbconv (searched by evonas mobile), shuffle or shuffle-widths (by evonas spos, blocks alone or with widths)."),
+    ] = "mbconv",
     layout: o.Layout = None,
     widths: o.Widths = None,
     depths: o.Depths = None,
@@ -41,7 +49,7 @@ def measure_device(
     image_size: o.ImageSize = None,
     seed: o.Seed = 0,
 ) -> None:
-    """Measure networks of the mbconv space on a device, into a CSV file that `--latency-table` takes.
+    """Measure networks of a search space on a device, into a CSV file that `--latency-table` takes.
 
     Where other CSV files lie in the folder, the networks are chosen by what these devices say of them. Measured networks stay in the
     file: the same command again goes on, and a larger --networks adds to them. A device of 20 networks or more can teach others.
@@ -51,17 +59,14 @@ def measure_device(
     path = Path(out)
     if path.suffix != ".csv":
         raise UsageError(f"The device file {out} has no name that ends in .csv; expected one, such as devices/board.csv.")
+    if space not in SPACES:
+        raise unknown("space", space, SPACES)
+    if space != "mbconv" and (widths or depths or squeeze_excite):
+        raise UsageError(f"Got --widths, --depths or --squeeze-excite with --space {space}; expected them with mbconv only.")
+    own = {"widths": o.numbers(widths), "depths": o.numbers(depths), "squeeze_excite": squeeze_excite} if space == "mbconv" else {}
     backend: Backend = time_onnx if command is None else command_backend(command)
     images = load(data, image_size=image_size)
-    supernet = mbconv(
-        images.image_shape,
-        len(images.classes),
-        layout=layout,
-        widths=o.numbers(widths),
-        depths=o.numbers(depths),
-        squeeze_excite=squeeze_excite,
-        seed=seed,
-    )
+    supernet = SPACES[space](images.image_shape, len(images.classes), layout=layout, **own, seed=seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     done: dict[tuple[int, ...], float] = {}
     if path.exists():

@@ -18,7 +18,7 @@ from supernet.slicing import WideConv
 
 
 class PathSGD(torch.optim.SGD):
-    """SGD with momentum and weight decay; of the weights of `wide`, only the parts used since the last step are touched.
+    """SGD with momentum and weight decay; of the weights of `wide`, only the parts used since `zero_grad` are touched.
 
     Args:
         groups: as torch's SGD takes them.
@@ -50,6 +50,10 @@ class PathSGD(torch.optim.SGD):
                 nesterov=False,
                 maximize=False,
             )
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget gradients, and what was used."""
+        super().zero_grad(set_to_none)
         for convolution in self._wide.values():
             convolution.forget()
 

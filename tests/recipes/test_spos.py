@@ -12,6 +12,7 @@ import recipes.spos
 from evonas.study import open_study
 from predictors import costs
 from predictors.costs import AdditiveCost
+from predictors.devices import read_device
 from predictors.latency import LatencyTable
 from predictors.runtime import run as run_onnx
 from recipes.delivery import load_model
@@ -155,3 +156,23 @@ def test_blocks_of_another_space_are_refused(runs, tmp_path):
     )
     assert done.returncode == 2
     assert "found 5 blocks; expected the 7 of this space" in done.stderr
+
+
+def test_a_device_is_measured_on_the_space_that_is_searched(tmp_path, monkeypatch):
+    """Networks with widths are measured, and the file is read back; options of another space are refused."""
+    monkeypatch.setattr("recipes.measure.measure", lambda module, *rest: float(sum(p.numel() for p in module.parameters())) / 1e4)
+    board = tmp_path / "board.csv"
+    done = here("measure", "--data", "digits", "--space", "shuffle-widths", "--networks", "4", "--out", board)
+    assert done.returncode == 0, done.stderr
+    supernet = shuffle((1, 8, 8), 10, widths=WIDTHS)
+    device = read_device(board, supernet.space)
+    expected = costs.params(supernet.space, supernet.parts())(device.population) / 1e4
+    np.testing.assert_allclose(device.milliseconds, expected)
+    assert len(np.unique(device.population[:, 1::2])) > 1
+    for arguments, words in (
+        (["--space", "macro"], "Unknown space 'macro'"),
+        (["--space", "shuffle", "--depths", "1,2"], "with mbconv only"),
+    ):
+        refused = here("measure", *arguments, "--out", tmp_path / "other.csv")
+        assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+        assert words in refused.stderr

@@ -1,5 +1,7 @@
 """The ShuffleNetV2 space: published costs, widths that share weights against networks of their own."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,8 @@ from torch.nn.functional import cross_entropy
 
 from evonas import UsageError
 from predictors import costs
-from supernet import InheritedFitness, StandAlone, UniformPaths, score_one_by_one, shuffle, train
+from supernet import InheritedFitness, StandAlone, UniformPaths, score_one_by_one, shuffle, split, train
+from supernet.sharing import random_groups
 from supernet.slicing import SlicedConv, WideConv
 from supernet.spaces import WIDTHS
 from supernet.spaces.shuffle import PRESETS, preset_for
@@ -156,6 +159,19 @@ def test_path_sgd_is_sgd_where_everything_is_used(digits):
             optimizer.step()
     pairs = zip(networks[0].parameters(), networks[1].parameters(), strict=True)
     assert all(torch.equal(one, other) for one, other in pairs)
+
+
+def test_a_copy_of_a_supernet_is_whole(images):
+    """Its paths hold its own weights, not those of the first one; `split` copies blocks so."""
+    first = shuffle((3, 16, 16), 7, widths=("0.5", "1.0"))
+    for other in (copy.deepcopy(first), split(first, random_groups(first.space, 2, 0), 2)):
+        own, row = set(other.parameters()), (1, 1) * 7
+        for module in other.active(row):
+            assert set(module.parameters()) <= own
+        other.zero_grad()
+        other(images, row).sum().backward()
+        assert sum(p.grad is not None for p in own) > 20
+    assert all(p.grad is None for p in first.parameters())
 
 
 def test_statistics_belong_to_a_width(supernet, images):
