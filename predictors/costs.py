@@ -79,7 +79,7 @@ class AdditiveCost:
         return found[0], found[1]
 
 
-def tabulate(space: SearchSpace, parts: Sequence[Part], measure: Measure, unit: str = "") -> AdditiveCost:
+def tabulate(space: SearchSpace, parts: Sequence[Part], measure: Measure, unit: str = "", *, allowed_only: bool = False) -> AdditiveCost:
     """Measure every option of every part once.
 
     Args:
@@ -87,6 +87,7 @@ def tabulate(space: SearchSpace, parts: Sequence[Part], measure: Measure, unit: 
         parts: all parts of the network.
         measure: cost of a stand-alone module for one image of a shape (channels, height, width).
         unit: of what `measure` returns.
+        allowed_only: leave out options that the space does not allow, where measuring is dear; they cost NaN, which keeps no bound.
     """
     constant = 0.0
     tables: dict[tuple[int, ...], npt.NDArray[np.float64]] = {}
@@ -95,8 +96,9 @@ def tabulate(space: SearchSpace, parts: Sequence[Part], measure: Measure, unit: 
             constant += measure(part.build(), part.input_shape)
             continue
         sizes = [len(space.choices[column].options) for column in part.choices]
-        table = np.empty(sizes)
-        for options in itertools.product(*map(range, sizes)):
+        table = np.full(sizes, np.nan)
+        offered = [space.allowed[column] if allowed_only else range(len(space.choices[column].options)) for column in part.choices]
+        for options in itertools.product(*offered):
             table[options] = measure(part.build(*options), part.input_shape)
         tables[part.choices] = tables.get(part.choices, 0.0) + table
     columns = [column for choices in tables for column in choices]

@@ -4,7 +4,8 @@ A block run alone pays for its own start and for reading its input cold, so the 
 network (1.0 to 2.7 times, measured). `corrected` fits an affine map to about ten networks measured whole and keeps the
 residual, which every report shows. The map has a positive slope, so the ends of the table stay the ends.
 
-A table file is JSON; a block that reads two choices stands under both names, joined by a comma, as do its options:
+A table file is JSON. Options that a narrowed space does not allow may be missing; a block that reads two choices stands under both
+names, joined by a comma, as do its options:
 
     {"device": "Pixel 9", "unit": "ms", "constant": 0.8,
      "choices": {"stage0.block0.op": {"mb3_k3": 0.41, "skip": 0.0, ...},
@@ -80,9 +81,8 @@ class LatencyTable:
         """Write the table file."""
         choices = {}
         for columns, table in self.blocks.tables:
-            choices[JOINED.join(space.names[column] for column in columns)] = dict(
-                zip(_entries(space, columns), table.ravel().tolist(), strict=True)
-            )
+            entries = zip(_entries(space, columns), table.ravel().tolist(), strict=True)
+            choices[JOINED.join(space.names[column] for column in columns)] = {key: v for key, v in entries if math.isfinite(v)}
         residual = asdict(self.residual) if self.residual else None
         content = {"device": self.device, "unit": self.unit, "constant": self.blocks.constant, "choices": choices}
         write_json(path, {**content, "slope": self.slope, "intercept": self.intercept, "residual": residual})
@@ -103,10 +103,10 @@ def read_table(path: Path, space: SearchSpace) -> LatencyTable:
     tables = []
     for names, entries in content["choices"].items():
         columns = tuple(_column(path, space, name) for name in names.split(JOINED))
-        wanted = _entries(space, columns)
+        wanted = _entries(space, columns, allowed_only=True)
         if missing := [option for option in wanted if option not in entries]:
             raise UsageError(f"{path} lacks the option {missing[0]!r} of {names!r}; expected {', '.join(wanted[:20])}.")
-        values = np.array([_number(path, names, entries[option]) for option in wanted])
+        values = np.array([_number(path, names, entries[key]) if key in entries else math.nan for key in _entries(space, columns)])
         tables.append((columns, values.reshape([len(space.choices[column].options) for column in columns])))
     covered = [column for columns, _ in tables for column in columns]
     for column, name in enumerate(space.names):
@@ -131,7 +131,7 @@ def measure_blocks(
     device: str = "this host, ONNX Runtime, one thread",
     on_progress: Callable[[float], None] | None = None,
 ) -> LatencyTable:
-    """Measure every option of every part once; equal blocks on equal shapes are measured together.
+    """Measure every allowed option of every part once; equal blocks on equal shapes are measured together.
 
     Args:
         space: coordinates of the choices.
@@ -142,7 +142,7 @@ def measure_blocks(
         on_progress: called with the share of options done.
     """
     known: dict[tuple[str, tuple[int, ...]], float] = {}
-    total = sum(math.prod(len(space.choices[c].options) for c in part.choices) for part in parts)
+    total = sum(math.prod(len(space.allowed[c]) for c in part.choices) for part in parts)
     done = 0
 
     def milliseconds(module: nn.Module, input_shape: tuple[int, ...]) -> float:
@@ -155,7 +155,7 @@ def measure_blocks(
             on_progress(done / total)
         return known[key]
 
-    return LatencyTable(device, tabulate(space, parts, milliseconds, "ms"))
+    return LatencyTable(device, tabulate(space, parts, milliseconds, "ms", allowed_only=True))
 
 
 def spread(space: SearchSpace, cost: Cost, n: int, seed: int) -> Population:
@@ -189,7 +189,7 @@ def corrected(table: LatencyTable, population: Population, measured: Sequence[fl
     return replace(fitted, residual=Residual(len(y), float(error.mean()), float(error.max())))
 
 
-def additive(space: SearchSpace, device: str, cost: Cost) -> tuple[LatencyTable, float]:
+def additive(space: SearchSpace, device: str, cost: Cost, blocks: Sequence[tuple[int, ...]]) -> tuple[LatencyTable, float]:
     """The table whose sums are nearest to a cost that is no sum, and the share of the cost's variance that it explains.
 
     A search needs a table's exact ends, and its user a file that can be read. Latencies of chains nearly add up; of cells they do not.
@@ -198,24 +198,30 @@ def additive(space: SearchSpace, device: str, cost: Cost) -> tuple[LatencyTable,
         space: of the architectures.
         device: name of what the cost foretells.
         cost: in ms.
+        blocks: the choices that each block reads; blocks that read the same share a table.
 
     Returns:
         The table, fitted to 4,000 random architectures by least squares, and that share.
     """
     population = space.sample(ADDED_UP, np.random.default_rng(5))
-    design = np.concatenate([population[:, [i]] == np.arange(size) for i, size in enumerate(space.sizes)], axis=1).astype(np.float64)
+    groups = list(dict.fromkeys(blocks))
+    shapes = [tuple(int(space.sizes[column]) for column in columns) for columns in groups]
+    taken = [np.ravel_multi_index(tuple(population[:, c] for c in columns), shape) for columns, shape in zip(groups, shapes, strict=True)]
+    columns = [options[:, None] == np.arange(np.prod(shape)) for options, shape in zip(taken, shapes, strict=True)]
+    design = np.concatenate(columns, axis=1).astype(np.float64)
     milliseconds = np.asarray(cost(population))
     centre = milliseconds.mean()
-    ends = np.cumsum(space.sizes)[:-1]
+    ends = np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1]
     values = np.linalg.lstsq(design, milliseconds - centre, rcond=None)[0]
     explained = 1 - float(((design @ values + centre - milliseconds) ** 2).sum() / max(((milliseconds - centre) ** 2).sum(), 1e-300))
-    tables = tuple(((i,), part) for i, part in enumerate(np.split(values, ends)))
+    tables = tuple((g, part.reshape(shape)) for g, part, shape in zip(groups, np.split(values, ends), shapes, strict=True))
     return LatencyTable(device, AdditiveCost("ms", float(centre), tables)), explained
 
 
-def _entries(space: SearchSpace, columns: Sequence[int]) -> list[str]:
+def _entries(space: SearchSpace, columns: Sequence[int], *, allowed_only: bool = False) -> list[str]:
     """The keys of a table file for some choices, in the order of the table."""
-    return [JOINED.join(options) for options in itertools.product(*(space.choices[column].options for column in columns))]
+    options = [[space.choices[c].options[i] for i in (space.allowed[c] if allowed_only else range(space.sizes[c]))] for c in columns]
+    return [JOINED.join(pair) for pair in itertools.product(*options)]
 
 
 def _column(path: Path, space: SearchSpace, name: str) -> int:

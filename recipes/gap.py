@@ -192,6 +192,8 @@ def _require(data: str, space: str, table: str | None, way: str, causes: str) ->
         raise unknown("space", space, SPACES)
     if way not in WAYS:
         raise unknown("way", way, WAYS)
+    if way == "warm-up" and space != "shuffle-widths":
+        raise UsageError(f"Width warm-up needs widths, which the space {space} has not; expected --space shuffle-widths.")
     if way == "warm-up" and (wrong := set(causes) & set(OF_UNIFORM_OR_FAIR)):
         raise UsageError(f"Cause {min(wrong)} is measured with uniform or fair paths; expected --causes BCE, or less, with --way warm-up.")
     if table is not None and space != "macro":

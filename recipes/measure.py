@@ -42,7 +42,13 @@ def measure_device(
         str,
         typer.Option(help="mbconv (searched by evonas mobile), shuffle or shuffle-widths (by evonas spos, blocks alone or with widths)."),
     ] = "mbconv",
-    layout: o.Layout = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            help="Widths and depths: digits, tiny, small or mobile; of shuffle digits, tiny, cifar or imagenet. By the image size unless "
+            "told otherwise."
+        ),
+    ] = None,
     widths: o.Widths = None,
     depths: o.Depths = None,
     squeeze_excite: o.SqueezeExcite = False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -30,7 +31,7 @@ from recipes.run_folder import RunFolder, studies_of
 from supernet.chain import ChainSupernet
 from supernet.data import ImageData
 from supernet.fitness import recalibrate
-from supernet.training.loop import Way, load_checkpoint, train
+from supernet.training.loop import Way, load_checkpoint, load_weights, train
 from supernet.training.standalone import StandAlone
 from supernet.training.team import from_first
 
@@ -114,7 +115,12 @@ def train_supernet(
         settings: of `supernet.training.loop.train`.
     """
     if from_run is not None:
-        supernet.load_state_dict(load_checkpoint(Path(from_run) / "supernet.pt", identity)["network"])
+        path = Path(from_run) / "supernet.pt"
+        content = load_checkpoint(path, identity)
+        done = len(content["losses"])
+        if done < content.get("epochs", done):
+            raise UsageError(f"The supernet {path} has {done} of {content['epochs']} epochs; finish that run first.")
+        load_weights(supernet, content)
         say(f"supernet: taken from {from_run}")
         return
     with bar("train supernet") as update:
@@ -198,8 +204,12 @@ def retrain(
 
 
 def reestimate(network: nn.Module, data: ImageData, device: torch.device) -> None:
-    """Batch-norm statistics as plain means over all training images, as the SPOS code ends a retraining."""
-    recalibrate(network.to(device), data.train.batches(REESTIMATION_BATCH, device))
+    """Batch-norm statistics as means over batches of all training images, as the SPOS code ends a retraining.
+
+    The last incomplete batch is left out, which would weigh as much as the others.
+    """
+    batches = data.train.batches(min(REESTIMATION_BATCH, len(data.train)), device)
+    recalibrate(network.to(device), itertools.islice(batches, max(len(data.train) // REESTIMATION_BATCH, 1)))
 
 
 def help_retrain(supernet: ChainSupernet, data: ImageData, *, inherit: bool, **settings: Any) -> None:
@@ -213,7 +223,7 @@ def _latency(run: RunFolder, supernet: ChainSupernet, file: str | None, seed: in
     if (run / "latency.json").exists() and not run.fresh:
         return read_table(run / "latency.json", supernet.space)
     if file is not None:
-        return _from_measurements(Path(file), supernet.space) if Path(file).suffix == ".csv" else read_table(Path(file), supernet.space)
+        return _from_measurements(Path(file), supernet) if Path(file).suffix == ".csv" else read_table(Path(file), supernet.space)
     with tempfile.TemporaryDirectory() as folder, bar("measure latency") as update:
         table = measure_blocks(supernet.space, supernet.parts(), Path(folder), on_progress=lambda share: update(0.7 * share))
         networks = spread(supernet.space, table, NETWORKS_MEASURED_WHOLE, seed)
@@ -224,11 +234,15 @@ def _latency(run: RunFolder, supernet: ChainSupernet, file: str | None, seed: in
     return corrected(table, networks, measured)
 
 
-def _from_measurements(path: Path, space: SearchSpace) -> LatencyTable:
-    """A table for the device of a CSV file of measured networks, learned with the devices whose files lie beside it."""
+def _from_measurements(path: Path, supernet: ChainSupernet) -> LatencyTable:
+    """A table for the device of a CSV file of measured networks, learned with the devices whose files lie beside it.
+
+    The networks may lie outside of a narrowed space: they were measured before it was.
+    """
+    space = replace(supernet.space, allowed=())
     device, known = read_device(path, space), read_devices(path.parent, space, but=path.stem)
     cost = learned(space, device, known)
-    table, explained = additive(space, device.name, cost)
+    table, explained = additive(space, device.name, cost, [part.choices for part in supernet.parts() if part.choices])
     share = f"{100 * explained:.1f} %"
     if table(space.population(table.extremes(space))).min() <= 0:
         raise UsageError(

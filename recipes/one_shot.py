@@ -85,8 +85,8 @@ def one_shot(
         out, budget, evaluations, seed, latency_table, storage, from_run, inherit, fresh: see `recipes.options`.
     """
     supernet, where = job.supernet, job.training["device"]
-    identity = {"data": images.name, "image_shape": list(images.image_shape), "classes": list(images.classes), **job.space}
-    identity |= job.trained_as or {}
+    identity = {"data": arguments["data"], "image_shape": list(images.image_shape), "classes": list(images.classes), **job.space}
+    identity = {**(job.trained_as or {}), **identity}
     if rank() > 0:
         if from_run is None:
             train(supernet, job.way, images.train, **job.training)

@@ -6,7 +6,8 @@ channels on the blocks that were found (`--search channels --blocks RUN`).
 
 Departures: every candidate is scored on the same images, which are held out of the training images, where the released code scores
 candidates on changing parts of the validation set; statistics of batch norm are plain means, not moving ones; images are normalised
-and in RGB; at most 10,000 images select, where the paper has 50,000.
+and in RGB, and cropped to 35 % or more of their area, where the code has 8 %; at most 10,000 images select, where the paper has 50,000;
+channels are searched with width warm-up, which comes from ports that search blocks and channels at once (the paper: `--sampler uniform`).
 """
 
 from __future__ import annotations
@@ -28,12 +29,14 @@ from recipes.movements import counted
 from recipes.one_shot import OneShot, one_shot
 from recipes.progress import say
 from recipes.run_folder import finished
-from supernet import BinnedPaths, UniformPaths, WidthWarmup, load, pick_device, quantised, shuffle
+from supernet import BinnedPaths, ImageData, UniformPaths, WidthWarmup, load, pick_device, quantised, shuffle
 from supernet.chain import ChainSupernet
+from supernet.loading import FOLDER_IMAGE_SIZE
 from supernet.spaces import WIDTHS
+from supernet.spaces.layout import preset_for
 from supernet.training.binned import usual_range
 from supernet.training.loop import Way, cosine, linear
-from supernet.training.team import first_goes_first, team
+from supernet.training.team import first_goes_first, rank, team
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class Preset:
     color_jitter: float = 0.0
 
 
+SIZES = {"small": 24, "cifar": 64, "imagenet": inf}  # largest images, in pixels
 PRESETS: dict[str, Preset] = {
     # ours, for minutes on a CPU
     "small": Preset(60, 60, 64, 0.1, 4e-5, warmup_epochs=2.0),
@@ -151,34 +155,15 @@ def spos(
     then: evonas spos --data cifar10 --search channels --blocks runs/blocks --budget macs=180M --out runs/channels
     """
     arguments = {name: value for name, value in locals().items() if name not in ("out", "fresh", "device")}
-    offered: tuple[tuple[str, str | None, Iterable[str]], ...] = (
-        ("search", search, SEARCHES),
-        ("preset", preset, PRESETS),
-        ("sampler", sampler, SAMPLERS),
-    )
-    for what, value, names in offered:
-        if value is not None and value not in names:
-            raise unknown(what, value, names)
-    if (search == "channels") != (blocks is not None):
-        raise UsageError(
-            f"Got --search {search} {'with' if blocks else 'without'} --blocks; expected a run's blocks for channels, and only there."
-        )
-    if search == "bits" and (sampler or "uniform") != "uniform":
-        raise UsageError(f"Got --sampler {sampler} with --search bits, where MACs and widths are the same for all; expected uniform.")
+    check(search, preset, sampler, blocks, latency_table)
     where = pick_device(device)
     with team(where):
         with first_goes_first():
-            images = load(data, image_size=image_size)
-        chosen = PRESETS[preset or preset_for(min(images.image_shape[1:]))]
-        if chosen.color_jitter:
-            images = load(data, image_size=image_size, color_jitter=chosen.color_jitter)
-        space: dict[str, Any] = {"layout": layout}
-        if search == "bits":
-            supernet = quantised(images.image_shape, len(images.classes), **space, seed=seed)
-        else:
-            space["widths"] = ["1.0"] if search == "blocks" else list(WIDTHS)
-            supernet = shuffle(images.image_shape, len(images.classes), **space, seed=seed)
-        fixed = None if blocks is None else blocks_of(Path(blocks), supernet)
+            images, chosen = with_preset(data, image_size, preset)
+        supernet, space = build(search, images, layout, seed)
+        fixed = None if blocks is None else blocks_of(Path(blocks), supernet, arguments)
+        if fixed is not None:
+            supernet.space = supernet.space.narrow({name: [option] for name, option in fixed.items()})
         training: dict[str, Any] = {
             "batch_size": batch_size or chosen.batch_size,
             "lr": chosen.lr if lr is None else lr,
@@ -189,23 +174,24 @@ def spos(
             "seed": seed,
             "device": where,
         }
-        bits = {"bitops": costs.bit_ops(supernet.space, supernet.parts())} if search == "bits" else {}
+        way = way_of(sampler or ("warm-up" if search in ("channels", "joint") else "uniform"), supernet)
+        way.begin_epoch(0, epochs or chosen.epochs)  # too few epochs are refused here, before anything is measured
         job = OneShot(
             recipe="spos",
             supernet=supernet,
             family="quantised" if search == "bits" else "shuffle",
             space=space,
-            way=way_of(sampler or ("warm-up" if search in ("channels", "joint") else "uniform"), supernet),
+            way=way,
             explorer=lambda limits: EvolutionExplorer(supernet.space, limits, seed=seed),
             training={**training, "epochs": epochs or chosen.epochs},
             retraining={**training, "epochs": retrain_epochs or chosen.retrain_epochs},
-            costs=bits or counted(supernet),
+            costs={"bitops": costs.bit_ops(supernet.space, supernet.parts())} if search == "bits" else counted(supernet),
             timed=search != "bits",
             calibration_images=chosen.calibration_images,
             reestimate=True,
-            trained_as={"blocks": fixed},
+            trained_as={"family": "quantised" if search == "bits" else "shuffle", "blocks": fixed},
         )
-        if search == "bits":
+        if search == "bits" and rank() == 0:
             say("latency is no cost here: bits are simulated in floating point, which says nothing of a device that computes with few")
         one_shot(
             job,
@@ -223,9 +209,51 @@ def spos(
         )
 
 
-def preset_for(image_size: int) -> str:
-    """The preset made for images of this many pixels: small (to 24), cifar (to 64), imagenet (above)."""
-    return "small" if image_size <= 24 else "cifar" if image_size <= 64 else "imagenet"
+def check(search: str, preset: str | None, sampler: str | None, blocks: str | None, latency_table: str | None) -> None:
+    """Names and combinations of arguments.
+
+    Raises:
+        UsageError: an unknown name, or arguments that do not go together.
+    """
+    offered: tuple[tuple[str, str | None, Iterable[str]], ...] = (
+        ("search", search, SEARCHES),
+        ("preset", preset, PRESETS),
+        ("sampler", sampler, SAMPLERS),
+    )
+    for what, value, names in offered:
+        if value is not None and value not in names:
+            raise unknown(what, value, names)
+    if (search == "channels") != (blocks is not None):
+        raise UsageError(
+            f"Got --search {search} {'with' if blocks else 'without'} --blocks; expected a run's blocks for channels, and only there."
+        )
+    if search == "bits" and (sampler or "uniform") != "uniform":
+        raise UsageError(f"Got --sampler {sampler} with --search bits, where MACs and widths are the same for all; expected uniform.")
+    if search == "blocks" and sampler == "warm-up":
+        raise UsageError("Got --sampler warm-up with --search blocks, where all have one width; expected uniform or bins.")
+    if search == "bits" and latency_table is not None:
+        raise UsageError("Got --latency-table with --search bits, where latency is no cost; leave it out.")
+
+
+def with_preset(data: str, image_size: int | None, preset: str | None) -> tuple[ImageData, Preset]:
+    """The images, and the hyper-parameters for their size unless a preset is named."""
+    if Path(data).is_dir():
+        chosen = PRESETS[preset or preset_for(image_size or FOLDER_IMAGE_SIZE, SIZES)]
+        return load(data, image_size=image_size, color_jitter=chosen.color_jitter), chosen
+    images = load(data, image_size=image_size)
+    chosen = PRESETS[preset or preset_for(min(images.image_shape[1:]), SIZES)]
+    if chosen.color_jitter and rank() == 0:
+        say("colours of the training images are not varied: that is done for folders only")
+    return images, chosen
+
+
+def build(search: str, images: ImageData, layout: str | None, seed: int) -> tuple[ChainSupernet, dict[str, Any]]:
+    """The supernet of a search, and the arguments that its space was made with."""
+    space: dict[str, Any] = {"layout": layout}
+    if search == "bits":
+        return quantised(images.image_shape, len(images.classes), **space, seed=seed), space
+    space["widths"] = ["1.0"] if search == "blocks" else list(WIDTHS)
+    return shuffle(images.image_shape, len(images.classes), **space, seed=seed), space
 
 
 def way_of(sampler: str, supernet: ChainSupernet) -> Way:
@@ -236,16 +264,20 @@ def way_of(sampler: str, supernet: ChainSupernet) -> Way:
     return WidthWarmup() if sampler == "warm-up" else UniformPaths()
 
 
-def blocks_of(run: Path, supernet: ChainSupernet) -> dict[str, str]:
-    """The operators that another run found; the supernet's space is narrowed to them.
+def blocks_of(run: Path, supernet: ChainSupernet, arguments: dict[str, Any]) -> dict[str, str]:
+    """The operators that another run found, by choice.
 
     Raises:
-        UsageError: the run is not finished, or its network has other blocks than the supernet.
+        UsageError: the run is not finished, was no search for blocks, or one with another layout or other images.
     """
-    found: dict[str, str] = read_json(finished(run) / "result.json")["architecture"]
-    operators = {name: option for name, option in found.items() if name.endswith(".op")}
+    result, config = read_json(finished(run) / "result.json"), read_json(run / "config.json")
+    if result.get("recipe") != "spos" or config.get("search") != "blocks":
+        raise UsageError(f"{run} is no search for blocks; expected a run of evonas spos --search blocks.")
+    found: dict[str, str] = result["architecture"]
     expected = [name for name in supernet.space.names if name.endswith(".op")]
-    if list(operators) != expected:
-        raise UsageError(f"{run} found {len(operators)} blocks; expected the {len(expected)} of this space. Use its --layout and images.")
-    supernet.space = supernet.space.narrow({name: [option] for name, option in operators.items()})
-    return operators
+    if list(found) != expected or any(config[name] != arguments[name] for name in ("data", "layout", "image_size")):
+        raise UsageError(
+            f"{run} found {len(found)} blocks of the layout {config['layout'] or 'for its image size'} on {config['data']}; "
+            f"expected the {len(expected)} of this one. Use its --layout, --data and --image-size."
+        )
+    return found

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from supernet.quantisation import QuantisedConv
+from supernet.quantisation import Clip
 from supernet.slicing import plain
 
 Activation = Callable[..., nn.Module]  # a class such as nn.ReLU, which takes inplace
@@ -197,8 +197,8 @@ def initialise(module: nn.Module, seed: int) -> None:
                 nn.init.ones_(layer.weight)
         elif isinstance(layer, InvertedResidual) and layer.residual:
             residual_norms.append(layer.project[1])
-        if isinstance(layer, QuantisedConv):
-            layer.reset_clip()
+        elif isinstance(layer, Clip):
+            layer.reset()
         if isinstance(getattr(layer, "bias", None), nn.Parameter):
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
     for norm in residual_norms:

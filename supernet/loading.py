@@ -22,6 +22,7 @@ SEARCH_SHARE = 0.2
 MOST_SEARCH_IMAGES = 10_000
 TEST_SHARE = 0.2
 SPLIT_SEED = 0
+FOLDER_IMAGE_SIZE = 224
 
 
 def load(name: str, *, root: str | Path = "data", image_size: int | None = None, color_jitter: float = 0.0, workers: int = 2) -> ImageData:
@@ -36,14 +37,16 @@ def load(name: str, *, root: str | Path = "data", image_size: int | None = None,
         workers: processes that decode folder images.
 
     Raises:
-        UsageError: an unknown name, a missing or damaged file, arrays of the wrong shape or with NaN, labels out of
-            range, a class without images.
+        UsageError: an unknown name, color_jitter without a folder, a missing or damaged file, arrays of the wrong shape or with NaN,
+            labels out of range, a class without images.
     """
     path = Path(name)
+    if color_jitter and not path.is_dir():
+        raise UsageError(f"Colours vary in the images of a folder only, and {name!r} is none; expected color_jitter=0.")
     if name in DATA_SETS:
         return DATA_SETS[name](Path(root))
     if path.is_dir():
-        return _folder(path, image_size or 224, color_jitter, workers)
+        return _folder(path, image_size or FOLDER_IMAGE_SIZE, color_jitter, workers)
     if path.suffix == ".npz":
         return _arrays(path)
     if path.exists() or "/" in name:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
-FIRST_CLIP = 3.0  # of a normalised activation, three standard deviations
+FIRST_CLIP, LEAST_CLIP = 3.0, 0.01
 
 
 def quantise_weights(weights: Tensor, bits: int) -> Tensor:
@@ -53,6 +53,22 @@ class _Through(torch.autograd.Function):
         return None, gradient
 
 
+class Clip(nn.Module):
+    """The largest activation, learned. Its four dimensions let weight decay reach it, the regularisation that PACT asks for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.full((1, 1, 1, 1), FIRST_CLIP))
+
+    def forward(self) -> Tensor:
+        """A positive number, shape (1, 1, 1, 1): a clip that learning took below zero would end all activations."""
+        return self.value.clamp_min(LEAST_CLIP)
+
+    def reset(self) -> None:
+        """The clip of an untrained network."""
+        nn.init.constant_(self.value, FIRST_CLIP)
+
+
 class QuantisedConv(nn.Conv2d):
     """A convolution without bias of quantised activations with quantised weights, which it may share with others of more or fewer bits.
 
@@ -60,10 +76,10 @@ class QuantisedConv(nn.Conv2d):
         weights: a convolution whose floating-point weights it uses.
         weight_bits: of the weights, at least 1.
         activation_bits: of the input, at least 1.
-        clip: largest activation, shape (1, 1, 1, 1); with four dimensions weight decay reaches it, the regularisation that PACT asks for.
+        clip: of its activations, which it may share with others of as many activation bits.
     """
 
-    def __init__(self, weights: nn.Conv2d, weight_bits: int, activation_bits: int, clip: nn.Parameter) -> None:
+    def __init__(self, weights: nn.Conv2d, weight_bits: int, activation_bits: int, clip: Clip) -> None:
         size, stride, padding = weights.kernel_size[0], weights.stride[0], int(weights.padding[0])
         super().__init__(weights.in_channels, weights.out_channels, size, stride, padding, bias=False)
         self.weight = weights.weight
@@ -72,14 +88,5 @@ class QuantisedConv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, in_channels, h, w) to (n, out_channels, h', w')."""
-        quantised = quantise_activations(x, self.activation_bits, self.clip)
+        quantised = quantise_activations(x, self.activation_bits, self.clip())
         return conv2d(quantised, quantise_weights(self.weight, self.weight_bits), None, self.stride, self.padding)
-
-    def reset_clip(self) -> None:
-        """The clip of an untrained network."""
-        nn.init.constant_(self.clip, FIRST_CLIP)
-
-
-def new_clip() -> nn.Parameter:
-    """A clip to learn."""
-    return nn.Parameter(torch.full((1, 1, 1, 1), FIRST_CLIP))

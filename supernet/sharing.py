@@ -67,15 +67,17 @@ class SplitBlock(nn.Module):
 
     def active(self, *options: int) -> nn.Module:
         """The module that runs for an architecture; it shares its weights with the networks of its group."""
-        group = int(self._groups(np.array([options]))[0])
-        return self.copies[group].active(*(options[i] for i in self._own))  # type: ignore[operator, no-any-return]
+        return self._copy(options).active(*(options[i] for i in self._own))  # type: ignore[operator, no-any-return]
 
     def forward(self, x: Tensor, *options: int) -> Tensor:
         return self.active(*options)(x)  # type: ignore[no-any-return]
 
     def extract(self, *options: int) -> nn.Module:
         """A copy of the module that runs for an architecture."""
-        return copy.deepcopy(self.active(*options))
+        return self._copy(options).extract(*(options[i] for i in self._own))  # type: ignore[operator, no-any-return]
+
+    def _copy(self, options: tuple[int, ...]) -> nn.Module:
+        return self.copies[int(self._groups(np.array([options]))[0])]
 
 
 def _size(space: SearchSpace, number: int) -> int:

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 from evonas.registry import Entry
 from supernet.chain import ChainSupernet
+from supernet.spaces.layout import Layout, Stage
 from supernet.spaces.macro import macro
-from supernet.spaces.mbconv import PRESETS, Layout, Stage, mbconv, preset_for
+from supernet.spaces.mbconv import PRESETS, mbconv
 from supernet.spaces.quantised import quantised
 from supernet.spaces.shuffle import WIDTHS, shuffle
 from supernet.spaces.skip import SkipFamily, skip_cells
@@ -22,7 +23,6 @@ __all__ = [
     "Stage",
     "macro",
     "mbconv",
-    "preset_for",
     "quantised",
     "shuffle",
     "skip_cells",

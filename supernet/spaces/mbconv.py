@@ -8,34 +8,16 @@ Departure: the skip is also offered in the first block of a stage where stride a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from math import inf
 
 from torch import nn
 
-from evonas.errors import UsageError, unknown
+from evonas.errors import UsageError
 from evonas.space import Choice, SearchSpace
 from supernet.blocks import ChoiceBlock, FixedBlock, InvertedResidual, conv_bn
 from supernet.chain import ChainSupernet
-
-
-@dataclass(frozen=True)
-class Stage:
-    """`depth` blocks of `width` channels, the first with `stride`."""
-
-    width: int
-    depth: int
-    stride: int
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Widths and depths of a chain: a stem convolution, stages, and a 1x1 head before the classifier."""
-
-    stem_width: int
-    stem_stride: int
-    stages: tuple[Stage, ...]
-    head_width: int
-
+from supernet.spaces.layout import Layout, Stage, pick
 
 PRESETS: dict[str, Layout] = {
     "digits": Layout(16, 1, (Stage(16, 2, 1), Stage(24, 3, 2), Stage(40, 3, 2)), 128),
@@ -50,9 +32,7 @@ PRESETS: dict[str, Layout] = {
 }
 
 
-def preset_for(image_size: int) -> str:
-    """The preset made for images of this many pixels: digits (to 12), tiny (to 24), small (to 64), mobile (above)."""
-    return next((name for name, largest in (("digits", 12), ("tiny", 24), ("small", 64)) if image_size <= largest), "mobile")
+SIZES = {"digits": 12, "tiny": 24, "small": 64, "mobile": inf}  # largest images, in pixels
 
 
 def mbconv(
@@ -85,18 +65,7 @@ def mbconv(
     Raises:
         UsageError: an unknown preset, widths or depths that do not fit its stages, or images too small for its strides.
     """
-    if layout is None:
-        layout = preset_for(min(image_shape[1:]))
-    if isinstance(layout, str):
-        if layout not in PRESETS:
-            raise unknown("layout", layout, PRESETS)
-        layout = PRESETS[layout]
-    layout = _with_stages(layout, widths, depths)
-    shrink = layout.stem_stride
-    for stage in layout.stages:
-        shrink *= stage.stride
-    if min(image_shape[1:]) < shrink:
-        raise UsageError(f"Images of {image_shape[1]}x{image_shape[2]} pixels are too small for a layout that divides them by {shrink}.")
+    layout = _with_stages(pick(layout, PRESETS, SIZES, image_shape), widths, depths)
 
     blocks: list[ChoiceBlock | FixedBlock] = [FixedBlock("stem", conv_bn(image_shape[0], layout.stem_width, 3, layout.stem_stride))]
     choices, channels = [], layout.stem_width

@@ -13,15 +13,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
 import torch
 from torch import Tensor, nn
 
-from evonas.errors import UsageError, unknown
+from evonas.errors import UsageError
 from evonas.space import Choice, SearchSpace
 from supernet.blocks import FixedBlock, PathsBlock
 from supernet.chain import ChainSupernet
-from supernet.quantisation import QuantisedConv, new_clip
+from supernet.quantisation import Clip, QuantisedConv
+from supernet.spaces.layout import pick
 
 BITS = ("w1a2", "w2a2", "w1a4", "w2a4", "w3a4", "w4a4")
 
@@ -40,6 +42,11 @@ class Layout:
     depths: tuple[int, ...]
     large_stem: bool
 
+    @property
+    def shrinks(self) -> int:
+        """By how much the sides of an image are divided."""
+        return int(2 ** (len(self.widths) - 1)) * (4 if self.large_stem else 1)
+
 
 PRESETS: dict[str, Layout] = {
     "tiny": Layout((16, 32, 64), (2, 2, 2), large_stem=False),
@@ -49,9 +56,7 @@ PRESETS: dict[str, Layout] = {
 }
 
 
-def preset_for(image_size: int) -> str:
-    """The preset made for images of this many pixels: tiny (to 24), small (to 64), resnet18 (above)."""
-    return next((name for name, largest in (("tiny", 24), ("small", 64)) if image_size <= largest), "resnet18")
+SIZES = {"tiny": 24, "small": 64, "resnet18": inf}  # largest images, in pixels
 
 
 def quantised(
@@ -74,17 +79,7 @@ def quantised(
     Raises:
         UsageError: an unknown layout, bits that cannot be read, or images too small for the strides.
     """
-    if layout is None:
-        layout = preset_for(min(image_shape[1:]))
-    if isinstance(layout, str):
-        if layout not in PRESETS:
-            raise unknown("layout", layout, PRESETS)
-        layout = PRESETS[layout]
-    pairs = [read_bits(option) for option in bits]
-    shrink = 2 ** (len(layout.widths) - 1) * (4 if layout.large_stem else 1)
-    if min(image_shape[1:]) < shrink:
-        raise UsageError(f"Images of {image_shape[1]}x{image_shape[2]} pixels are too small for a layout that divides them by {shrink}.")
-
+    layout, pairs = pick(layout, PRESETS, SIZES, image_shape), [read_bits(option) for option in bits]
     blocks: list[PathsBlock | FixedBlock] = [FixedBlock("stem", _stem(image_shape[0], layout))]
     choices, channels = [], layout.widths[0]
     for s, (width, depth) in enumerate(zip(layout.widths, layout.depths, strict=True)):
@@ -136,7 +131,7 @@ def _block(name: str, reads: str, in_channels: int, out_channels: int, stride: i
     )
     if stride != 1 or in_channels != out_channels:
         weights.append(nn.Conv2d(in_channels, out_channels, 1, stride, bias=False))
-    clips = nn.ModuleList(nn.ParameterDict({str(bits): new_clip() for bits in sorted({a for _, a in pairs})}) for _ in weights)
+    clips = nn.ModuleList(nn.ModuleDict({str(bits): Clip() for bits in sorted({a for _, a in pairs})}) for _ in weights)
     paths: dict[tuple[int, ...], nn.Module] = {}
     norms = nn.ModuleList()
     for option, (weight_bits, activation_bits) in enumerate(pairs):

@@ -11,40 +11,22 @@ has its own statistics for every width (`supernet.slicing`), and images are norm
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
+from math import inf
 
 import torch
 from torch import Tensor, nn
 
-from evonas.errors import UsageError, unknown
+from evonas.errors import UsageError
 from evonas.space import Choice, SearchSpace
 from supernet.blocks import FixedBlock, PathsBlock
 from supernet.chain import ChainSupernet
 from supernet.slicing import SlicedConv, WideConv
+from supernet.spaces.layout import Layout, Stage, pick
 
 OPERATORS = ("shuffle_k3", "shuffle_k5", "shuffle_k7", "xception")
 WIDTHS = ("0.2", "0.4", "0.6", "0.8", "1.0", "1.2", "1.4", "1.6")
-
-
-@dataclass(frozen=True)
-class Stage:
-    """`depth` blocks of `width` channels, the first with `stride`."""
-
-    width: int
-    depth: int
-    stride: int
-
-
-@dataclass(frozen=True)
-class Layout:
-    """A stem convolution, stages, and a 1x1 head before the classifier."""
-
-    stem_width: int
-    stem_stride: int
-    stages: tuple[Stage, ...]
-    head_width: int
 
 
 PRESETS: dict[str, Layout] = {
@@ -55,9 +37,7 @@ PRESETS: dict[str, Layout] = {
 }
 
 
-def preset_for(image_size: int) -> str:
-    """The preset made for images of this many pixels: digits (to 12), tiny (to 24), cifar (to 64), imagenet (above)."""
-    return next((name for name, largest in (("digits", 12), ("tiny", 24), ("cifar", 64)) if image_size <= largest), "imagenet")
+SIZES = {"digits": 12, "tiny": 24, "cifar": 64, "imagenet": inf}  # largest images, in pixels
 
 
 def shuffle(
@@ -81,21 +61,11 @@ def shuffle(
         seed: of the initial weights.
 
     Raises:
-        UsageError: an unknown layout, widths that are no ascending positive numbers, or images too small for the strides.
+        UsageError: an unknown layout or one that units cannot be built for, widths that are no ascending positive numbers or leave a block
+            without channels, or images too small for the strides.
     """
-    if layout is None:
-        layout = preset_for(min(image_shape[1:]))
-    if isinstance(layout, str):
-        if layout not in PRESETS:
-            raise unknown("layout", layout, PRESETS)
-        layout = PRESETS[layout]
-    scales = _scales(widths)
-    shrink = layout.stem_stride
-    for stage in layout.stages:
-        shrink *= stage.stride
-    if min(image_shape[1:]) < shrink:
-        raise UsageError(f"Images of {image_shape[1]}x{image_shape[2]} pixels are too small for a layout that divides them by {shrink}.")
-
+    layout, scales = pick(layout, PRESETS, SIZES, image_shape), _scales(widths)
+    _require_units(layout, scales)
     blocks: list[PathsBlock | FixedBlock] = [FixedBlock("stem", _stem(image_shape[0], layout.stem_width, layout.stem_stride))]
     choices, channels = [], layout.stem_width
     for s, stage in enumerate(layout.stages):
@@ -208,9 +178,29 @@ def _stem(in_channels: int, width: int, stride: int) -> nn.Sequential:
 
 def _scales(widths: Sequence[str]) -> list[Fraction]:
     try:
-        scales = [Fraction(width) for width in widths]
+        scales = [Fraction(width) for width in widths if isinstance(width, str)]
     except (ValueError, ZeroDivisionError):
         scales = []
-    if not scales or scales != sorted(set(scales)) or scales[0] <= 0:
+    if not scales or len(scales) < len(widths) or scales != sorted(set(scales)) or scales[0] <= 0:
         raise UsageError(f"Got the widths {tuple(widths)}; expected ascending positive numbers as texts, such as ('0.5', '1.0').")
     return scales
+
+
+def _require_units(layout: Layout, scales: Sequence[Fraction]) -> None:
+    channels = layout.stem_width
+    for s, stage in enumerate(layout.stages):
+        if (
+            stage.stride not in (1, 2)
+            or (stage.stride == 1 and channels % 2)
+            or stage.width % 2
+            or stage.width <= channels // (3 - stage.stride)
+        ):
+            raise UsageError(
+                f"Stage {s} of the layout takes {channels} channels to {stage.width} with stride {stage.stride}; expected even numbers, "
+                f"stride 1 or 2, and with stride 2 more channels than before."
+            )
+        if inner_width(stage.width, scales[0]) < 1:
+            raise UsageError(
+                f"A width of {float(scales[0]):g} leaves no channel inside of a block of {stage.width}; expected a larger one."
+            )
+        channels = stage.width

@@ -162,7 +162,7 @@ def train(
             _require_finite(float(sum(p.detach().abs().sum() for p in network.parameters())), "sum of the weights", epoch, rate)
             losses.append(mean)
             if checkpoint is not None and team.rank() == 0:
-                _save(checkpoint, network, optimizer, way, identity, losses)
+                _save(checkpoint, network, optimizer, way, identity, losses, epochs)
     network.eval()
     return losses
 
@@ -208,16 +208,19 @@ def load_checkpoint(path: Path, identity: Any) -> dict[str, Any]:
 
 def _difference(found: Any, expected: Any) -> str:
     if isinstance(found, dict) and isinstance(expected, dict):
-        for key in {**found, **expected}:
+        for key in {**expected, **found}:
             if found.get(key) != expected.get(key):
                 return f"{key}: {str(found.get(key))[:60]}, expected {str(expected.get(key))[:60]}"
     return f"{str(found)[:60]}, expected {str(expected)[:60]}"
 
 
-def _save(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, way: Way, identity: Any, losses: list[float]) -> None:
+def _save(
+    path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, way: Way, identity: Any, losses: list[float], epochs: int
+) -> None:
     content = {
         "identity": identity,
         "losses": losses,
+        "epochs": epochs,
         "network": network.state_dict(),
         "optimizer": optimizer.state_dict(),
         "way": way.state_dict(),
@@ -230,10 +233,23 @@ def _resume(content: dict[str, Any], network: nn.Module, optimizer: torch.optim.
     losses: list[float] = content["losses"]
     if len(losses) > epochs:
         raise UsageError(f"The checkpoint has {len(losses)} epochs, more than the {epochs} asked for. Ask for as many, or for --fresh.")
-    network.load_state_dict(content["network"])
+    load_weights(network, content)
     optimizer.load_state_dict(content["optimizer"])
     way.load_state_dict(content["way"])
     return losses
+
+
+def load_weights(network: nn.Module, content: dict[str, Any]) -> None:
+    """The weights of a checkpoint into a network.
+
+    Raises:
+        UsageError: they are of a network that is built otherwise.
+    """
+    try:
+        network.load_state_dict(content["network"])
+    except RuntimeError as error:
+        what = " ".join(str(error).split())[:160]
+        raise UsageError(f"The checkpoint was written by another version of this network ({what}). Start over with --fresh.") from None
 
 
 class _Step(nn.Module):

@@ -21,7 +21,7 @@ class PathSGD(torch.optim.SGD):
     """SGD with momentum and weight decay; of the weights of `wide`, only the parts used since `zero_grad` are touched.
 
     Args:
-        groups: as torch's SGD takes them.
+        groups: parameters, or groups of them with a weight decay (and a learning rate) each.
         lr: learning rate.
         momentum: positive.
         wide: convolutions that paths use in parts.
@@ -32,8 +32,8 @@ class PathSGD(torch.optim.SGD):
         self._wide = {id(convolution.weight): convolution for convolution in wide}
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """One step for all parameters that have a gradient."""
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """One step for all parameters that have a gradient. There is no use for a closure."""
         for group in self.param_groups:
             used = [p for p in group["params"] if p.grad is not None]
             for parameter in used:

@@ -8,9 +8,11 @@ widths in from the largest downwards; how fast is ours: evenly, between a half a
 from __future__ import annotations
 
 from dataclasses import replace
+from math import ceil
 
 import numpy as np
 
+from evonas.errors import UsageError
 from evonas.space import Population, SearchSpace
 from supernet.training.uniform import UniformPaths
 
@@ -34,7 +36,14 @@ class WidthWarmup(UniformPaths):
         self._share = 0.0
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
-        """See `Way.begin_epoch`."""
+        """See `Way.begin_epoch`.
+
+        Raises:
+            UsageError: too few epochs for every width to be trained.
+        """
+        if (epochs - 1) / epochs < self.all_from:
+            fewest = ceil(1 / max(1 - self.all_from, 1e-9))
+            raise UsageError(f"Width warm-up lets all widths in after {self.all_from:.0%} of {epochs} epochs; expected {fewest} or more.")
         self._share = epoch / epochs
 
     def paths(self, space: SearchSpace, rng: np.random.Generator) -> Population:
@@ -42,7 +51,13 @@ class WidthWarmup(UniformPaths):
         return super().paths(self.opened(space, self._share), rng)
 
     def opened(self, space: SearchSpace, share: float) -> SearchSpace:
-        """The space with the widths that are let in after a share of the epochs."""
+        """The space with the widths that are let in after a share of the epochs.
+
+        Raises:
+            UsageError: a space without widths.
+        """
+        if not any(name.endswith(WIDTH) for name in space.names):
+            raise UsageError(f"Width warm-up needs a space with widths; this one has {', '.join(space.names[:3])}, ... Use uniform paths.")
         progress = (share - self.widest_until) / max(self.all_from - self.widest_until, 1e-9)
         allowed = []
         for choice, options in zip(space.choices, space.allowed, strict=True):

@@ -76,6 +76,36 @@ def test_blocks_that_read_two_choices_are_read_back(tmp_path, rng):
         read_table(tmp_path / "t.json", supernet.space)
 
 
+def test_a_narrowed_space_measures_what_it_allows(tmp_path):
+    """Channels on fixed blocks: one operator of four is exported, others cost NaN, and the file says nothing of them."""
+    supernet = shuffle((1, 8, 8), 10, widths=("0.5", "1.0"))
+    narrowed = supernet.space.narrow({name: ["shuffle_k3"] for name in supernet.space.names[::2]})
+    calls = []
+    table = measure_blocks(narrowed, supernet.parts(), tmp_path, backend=lambda path, shape: float(calls.append(path) or len(calls)))
+    assert len(calls) == 2 + 2 * 4  # stem, head, two widths on four different shapes
+    table.save(tmp_path / "t.json", narrowed)
+    again = read_table(tmp_path / "t.json", narrowed)
+    inside, outside = np.array([[0, 1] * 5]), np.array([[1, 1] * 5])
+    assert again(inside)[0] == table(inside)[0] > 0
+    assert np.isnan(again(outside)[0])
+    low, high = again(narrowed.population(again.extremes(narrowed)))
+    assert low <= again(inside)[0] <= high
+    with pytest.raises(UsageError, match=r"lacks the option 'shuffle_k5,0\.5'"):
+        read_table(tmp_path / "t.json", supernet.space)
+
+
+def test_pairs_of_choices_fit_what_is_no_sum_of_them(rng):
+    """MACs of operator and width are a product: a table over pairs has them exactly, tables over each do not."""
+    supernet = shuffle((1, 8, 8), 10, widths=("0.2", "1.0", "1.6"))
+    cost = costs.macs(supernet.space, supernet.parts())
+    alone = additive(supernet.space, "board", cost, [(i,) for i in range(len(supernet.space))])[1]
+    table, pairs = additive(supernet.space, "board", cost, [part.choices for part in supernet.parts() if part.choices])
+    assert pairs == pytest.approx(1)
+    assert alone < 0.99
+    population = supernet.space.sample(20, rng)
+    np.testing.assert_allclose(table(population), cost(population), rtol=1e-6)
+
+
 def test_files_are_read_back(supernet, table, tmp_path, rng):
     networks = spread(supernet.space, table, 10, seed=0)
     fitted = corrected(table, networks, table(networks) * 0.5)
@@ -145,7 +175,7 @@ class Product:
 
 
 def test_the_nearest_table_of_a_sum_is_the_sum(supernet, table):
-    found, explained = additive(supernet.space, "board", table)
+    found, explained = additive(supernet.space, "board", table, [part.choices for part in supernet.parts() if part.choices])
     population = supernet.space.enumerate()
     assert found(population) == pytest.approx(table(population))
     assert explained == pytest.approx(1)
@@ -155,7 +185,7 @@ def test_the_nearest_table_of_a_sum_is_the_sum(supernet, table):
 
 def test_what_a_table_cannot_say_is_said(supernet, table):
     bent = Product(table, 3.0)
-    found, explained = additive(supernet.space, "board", bent)
+    found, explained = additive(supernet.space, "board", bent, [part.choices for part in supernet.parts() if part.choices])
     population = supernet.space.enumerate()
     left = ((found(population) - bent(population)) ** 2).sum() / ((bent(population) - bent(population).mean()) ** 2).sum()
     assert explained == pytest.approx(1 - left, abs=0.01)

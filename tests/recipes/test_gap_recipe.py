@@ -111,7 +111,8 @@ def test_again_it_does_nothing_new(finished, capsys):
     [
         ({"space": "macros"}, "macro"),
         ({"way": "fairly"}, "fair"),
-        ({"way": "warm-up"}, "expected --causes BCE"),
+        ({"way": "warm-up"}, "expected --space shuffle-widths"),
+        ({"way": "warm-up", "space": "shuffle-widths"}, "expected --causes BCE"),
         ({"table": "x.json"}, "--space two-node"),
         ({"causes": "AF"}, "'F'"),
         ({"table": "missing.json", "space": "macro"}, "missing.json"),

@@ -16,9 +16,11 @@ from predictors.devices import read_device
 from predictors.latency import LatencyTable
 from predictors.runtime import run as run_onnx
 from recipes.delivery import load_model
-from recipes.spos import PRESETS, preset_for
+from recipes.movements import _from_measurements, reestimate
+from recipes.spos import PRESETS, SIZES
 from supernet import load, quantised, shuffle
 from supernet.spaces import WIDTHS
+from supernet.spaces.layout import preset_for
 from supernet.training.loop import linear
 
 SMALL = ["--data", "digits", "--epochs", "4", "--retrain-epochs", "2", "--evaluations", "60", "--device", "cpu"]
@@ -55,7 +57,10 @@ def runs(tmp_path_factory):
         guarded = {"out": None}
         patch.setattr(recipes.spos, "load", lambda *a, **k: replace(load(*a, **k), test=Unopened(load("digits").test, guarded["out"])))
         commands = {
-            "blocks": ["--budget", "macs=480k", "--budget", "latency=5ms", "--latency-table", phone(folder / "p.json", ("1.0",))],
+            "blocks": [
+                *("--budget", "macs=480k", "--budget", "latency=5ms", "--sampler", "bins"),
+                *("--latency-table", phone(folder / "p.json", ("1.0",))),
+            ],
             "channels": [
                 *("--search", "channels", "--blocks", folder / "blocks", "--budget", "macs=480k"),
                 *("--latency-table", phone(folder / "w.json", WIDTHS)),
@@ -125,7 +130,7 @@ def test_the_presets_are_the_published_ones():
     assert round(paper.retrain_epochs * images / paper.batch_size, -4) == 300_000
     assert (paper.lr, paper.weight_decay, paper.decay, paper.color_jitter, paper.calibration_images) == (0.5, 4e-5, linear, 0.4, 25_600)
     assert (port.epochs, port.batch_size, port.lr, port.weight_decay) == (600, 96, 0.025, 3e-4)
-    assert [preset_for(size) for size in (8, 16, 32, 224)] == ["small", "small", "cifar", "imagenet"]
+    assert [preset_for(size, SIZES) for size in (8, 16, 32, 224)] == ["small", "small", "cifar", "imagenet"]
 
 
 @pytest.mark.parametrize(
@@ -140,6 +145,9 @@ def test_the_presets_are_the_published_ones():
         (["--search", "bits", "--sampler", "warm-up"], "expected uniform"),
         (["--search", "bits", "--budget", "latency=3ms"], "Unknown cost 'latency'"),
         (["--layout", "resnet18"], "Unknown layout 'resnet18'"),
+        (["--sampler", "warm-up"], "where all have one width"),
+        (["--search", "bits", "--latency-table", "t.json"], "latency is no cost; leave it out"),
+        (["--search", "joint", "--epochs", "3"], "of 3 epochs; expected 4 or more"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(arguments, words, tmp_path, monkeypatch):
@@ -155,17 +163,60 @@ def test_blocks_of_another_space_are_refused(runs, tmp_path):
         "spos", *SMALL, "--search", "channels", "--blocks", runs / "blocks", "--layout", "tiny", "--out", tmp_path / "x", "--data", "digits"
     )
     assert done.returncode == 2
-    assert "found 5 blocks; expected the 7 of this space" in done.stderr
+    assert "found 5 blocks of the layout for its image size on digits; expected the 7 of this one" in done.stderr
+    other = here("spos", *SMALL, "--search", "channels", "--blocks", runs / "bits", "--out", tmp_path / "x")
+    assert other.returncode == 2
+    assert "is no search for blocks" in other.stderr
+
+
+def test_only_a_whole_supernet_of_the_same_kind_is_searched_again(runs, tmp_path):
+    """One that was killed half-way has widths that were never trained; one of other blocks has other weights."""
+    same = ["spos", *SMALL, "--search", "channels", "--blocks", runs / "blocks", "--latency-table", phone(tmp_path / "w.json", WIDTHS)]
+    other = here(*same, "--supernet", runs / "bits", "--out", tmp_path / "1")
+    assert other.returncode == 2
+    assert "family: quantised, expected shuffle" in other.stderr
+    half = tmp_path / "half"
+    half.mkdir()
+    content = torch.load(runs / "channels" / "supernet.pt", weights_only=True)
+    torch.save({**content, "losses": content["losses"][:2]}, half / "supernet.pt")
+    unfinished = here(*same, "--supernet", half, "--out", tmp_path / "2")
+    assert unfinished.returncode == 2
+    assert "has 2 of 4 epochs; finish that run first" in unfinished.stderr
+    torch.save({**content, "network": {"other": torch.zeros(1)}}, half / "supernet.pt")
+    renamed = here(*same, "--supernet", half, "--out", tmp_path / "3")
+    assert renamed.returncode == 2
+    assert "written by another version of this network" in renamed.stderr
+    whole = here(*same, "--supernet", runs / "channels", "--budget", "macs=400k", "--out", tmp_path / "again")
+    assert whole.returncode == 0, whole.stderr
+    assert json.loads((tmp_path / "again" / "result.json").read_text())["costs"]["macs"] <= 400e3
+
+
+def test_statistics_are_taken_anew_over_all_training_images(digits):
+    """After `reestimate`, the first batch norm holds the means of its inputs over whole batches, counted by hand."""
+    network = shuffle(digits.image_shape, 10).subnet((0,) * 5, fresh_seed=0)
+    reestimate(network, digits, torch.device("cpu"))
+    batches = [images for images, _ in digits.train.batches(128, torch.device("cpu")) if len(images) == 128]
+    assert len(batches) == len(digits.train) // 128 > 1
+    convolution, norm = network.stem[0], network.stem[1]
+    with torch.no_grad():
+        outputs = [convolution(images) for images in batches]
+    means = torch.stack([x.mean((0, 2, 3)) for x in outputs]).mean(0)
+    variances = torch.stack([x.var((0, 2, 3)) for x in outputs]).mean(0)
+    torch.testing.assert_close(norm.running_mean, means, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(norm.running_var, variances, rtol=1e-4, atol=1e-5)
 
 
 def test_a_device_is_measured_on_the_space_that_is_searched(tmp_path, monkeypatch):
     """Networks with widths are measured, and the file is read back; options of another space are refused."""
     monkeypatch.setattr("recipes.measure.measure", lambda module, *rest: float(sum(p.numel() for p in module.parameters())) / 1e4)
     board = tmp_path / "board.csv"
-    done = here("measure", "--data", "digits", "--space", "shuffle-widths", "--networks", "4", "--out", board)
+    done = here("measure", "--data", "digits", "--space", "shuffle-widths", "--networks", "20", "--out", board)
     assert done.returncode == 0, done.stderr
     supernet = shuffle((1, 8, 8), 10, widths=WIDTHS)
-    device = read_device(board, supernet.space)
+    narrowed = supernet.space.narrow({name: ["xception"] for name in supernet.space.names[::2]})
+    supernet.space = narrowed  # as a search for channels does; the file holds networks of the whole space
+    assert _from_measurements(board, supernet).device == "board"
+    device = read_device(board, shuffle((1, 8, 8), 10, widths=WIDTHS).space)
     expected = costs.params(supernet.space, supernet.parts())(device.population) / 1e4
     np.testing.assert_allclose(device.milliseconds, expected)
     assert len(np.unique(device.population[:, 1::2])) > 1

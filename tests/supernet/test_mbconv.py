@@ -7,7 +7,10 @@ from torch import nn
 
 from evonas import UsageError
 from supernet import UniformPaths, mbconv, train
-from supernet.spaces import PRESETS, Layout, Stage, preset_for
+from supernet.spaces import PRESETS, Layout, Stage
+from supernet.spaces.layout import preset_for
+from supernet.spaces.mbconv import SIZES
+from supernet.training.path_sgd import PathSGD
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +70,7 @@ def test_only_the_path_changes_in_a_training_step(digits):
         return {name: value.clone() for name, value in supernet.state_dict().items()}
 
     optimiser_steps = []
-    original = torch.optim.SGD.step
+    original = PathSGD.step
 
     def watched(self, closure=None):
         before = snapshot()
@@ -75,11 +78,11 @@ def test_only_the_path_changes_in_a_training_step(digits):
         optimiser_steps.append((before, snapshot()))
         return result
 
-    torch.optim.SGD.step = watched
+    PathSGD.step = watched
     try:
         train(supernet, Recorded(), digits.train, epochs=1, batch_size=200, weight_decay=0.1)
     finally:
-        torch.optim.SGD.step = original
+        PathSGD.step = original
     assert len(optimiser_steps) >= 5
     for (before, after), path in zip(optimiser_steps, paths, strict=True):
         used = {id(p) for module in supernet.active(path) for p in module.parameters()}
@@ -108,7 +111,7 @@ def test_presets_fit_their_images(name):
 
 
 def test_the_preset_follows_the_image_size():
-    assert [preset_for(size) for size in (8, 16, 32, 64, 224)] == ["digits", "tiny", "small", "small", "mobile"]
+    assert [preset_for(size, SIZES) for size in (8, 16, 32, 64, 224)] == ["digits", "tiny", "small", "small", "mobile"]
 
 
 def test_widths_depths_and_operators_are_arguments():

@@ -10,8 +10,9 @@ from hypothesis.extra.numpy import arrays
 from evonas import UsageError
 from predictors import costs
 from supernet import quantised
-from supernet.quantisation import FIRST_CLIP, QuantisedConv, quantise_activations, quantise_weights
-from supernet.spaces.quantised import BITS, PRESETS, preset_for, read_bits
+from supernet.quantisation import FIRST_CLIP, Clip, QuantisedConv, quantise_activations, quantise_weights
+from supernet.spaces.layout import preset_for
+from supernet.spaces.quantised import BITS, PRESETS, SIZES, read_bits
 
 FLOATS = arrays(np.float32, st.integers(2, 200), elements=st.floats(-4, 4, width=32).filter(lambda x: abs(x) > 1e-6 or x == 0))
 
@@ -79,14 +80,12 @@ def test_bit_ops_of_resnet_18():
     assert 27.0e9 < 16 * layers < 27.2e9
 
 
-def test_bit_ops_add_up_block_by_block(rng):
-    """A mixed network: half of the sum of two networks that split its blocks between them, plus nothing else."""
+def test_bit_ops_of_mixed_networks(rng):
+    """The table against whole networks counted layer by layer."""
     supernet = quantised((3, 16, 16), 10)
-    cost = costs.bit_ops(supernet.space, supernet.parts())
-    row, ones, fours = (supernet.space.sample(1, rng), np.zeros((1, 6), dtype=int), np.full((1, 6), 5))
-    swapped = [np.where(np.arange(6) == i, row, ones) for i in range(6)]
-    assert cost(row)[0] == pytest.approx(cost(ones)[0] + sum(cost(s)[0] - cost(ones)[0] for s in swapped))
-    assert cost(fours)[0] == 8 * cost(ones)[0]
+    population = supernet.space.sample(5, rng)
+    whole = [costs.count_bit_ops(supernet.subnet(row), (3, 16, 16)) for row in population]
+    assert costs.bit_ops(supernet.space, supernet.parts())(population).tolist() == whole
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +101,15 @@ def test_options_share_one_weight_and_have_their_own_clips(supernet):
         by_bits = {bits: {id(layer.clip) for layer in same if layer.activation_bits == bits} for bits in (2, 4)}
         assert [len(ids) for ids in by_bits.values()] == [1, 1]
         assert by_bits[2] != by_bits[4]
-    assert layers[0][0].clip.ndim > 1
+    assert layers[0][0].clip.value.ndim > 1
+
+
+def test_a_clip_stays_positive():
+    """Below zero, minimum(x, clip) would be one constant for all images."""
+    clip = Clip()
+    torch.nn.init.constant_(clip.value, -1.0)
+    assert float(clip().detach()) > 0
+    assert len(quantise_activations(torch.tensor([-1.0, 0.0, 1.0]), 2, clip()).unique()) == 2
 
 
 def test_paths_equal_their_copies(supernet, rng):
@@ -150,7 +157,7 @@ def test_a_fresh_network_forgets_its_clips():
     row = (3,) * len(supernet.space)
     for seed, expected in ((None, 99.0), (0, FIRST_CLIP)):
         layers = [layer for layer in supernet.subnet(row, fresh_seed=seed).modules() if isinstance(layer, QuantisedConv)]
-        assert {layer.clip.item() for layer in layers} == {expected}
+        assert {layer.clip.value.item() for layer in layers} == {expected}
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -162,7 +169,7 @@ def test_presets_fit_their_images(name):
 
 
 def test_the_preset_follows_the_image_size():
-    assert [preset_for(size) for size in (8, 16, 32, 224)] == ["tiny", "tiny", "small", "resnet18"]
+    assert [preset_for(size, SIZES) for size in (8, 16, 32, 224)] == ["tiny", "tiny", "small", "resnet18"]
 
 
 @pytest.mark.parametrize("bits", ["w2", "2a4", "w0a2", "wxa2", "w2a"])

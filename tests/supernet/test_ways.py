@@ -126,6 +126,14 @@ def test_warm_up_opens_widths_from_the_largest_down(widths):
     assert seen[30:] == [8] * 10
 
 
+def test_warm_up_needs_widths_and_epochs(widths):
+    with pytest.raises(UsageError, match="of 3 epochs; expected 4 or more"):
+        WidthWarmup().begin_epoch(0, 3)
+    WidthWarmup().begin_epoch(0, 4)
+    with pytest.raises(UsageError, match="needs a space with widths"):
+        WidthWarmup().opened(UNEVEN, 0.0)
+
+
 def test_warm_up_spares_widths_that_are_fixed_or_two(widths):
     """A choice with a single allowed width keeps it; with two, the second comes in at the half."""
     narrowed = widths.narrow({"stage0.block0.width": ["0.4"], "stage0.block1.width": ["0.2", "1.0"]})
@@ -160,6 +168,10 @@ def test_ways_are_told_the_epoch_also_after_a_stop(digits, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(supernet, first, images, **settings)
     train(supernet, second, images, **settings)
+    undisturbed = shuffle(digits.image_shape, 10, widths=WIDTHS)
+    train(undisturbed, WidthWarmup(), images, **{**settings, "checkpoint": None})
+    for name, value in undisturbed.state_dict().items():
+        assert torch.equal(value, supernet.state_dict()[name]), name
     assert first.told == [(0, 4), (1, 4), (2, 4)]
     assert second.told == [(2, 4), (3, 4)]
     assert first.narrowest[:2] == [7, 7]

@@ -1,0 +1,73 @@
+"""Layouts of chains: how many stages, how wide and deep, and which one suits images of a size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Protocol, TypeVar
+
+from evonas.errors import UsageError, unknown
+
+
+@dataclass(frozen=True)
+class Stage:
+    """`depth` blocks of `width` channels, the first with `stride`."""
+
+    width: int
+    depth: int
+    stride: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Widths and depths of a chain: a stem convolution, stages, and a 1x1 head before the classifier."""
+
+    stem_width: int
+    stem_stride: int
+    stages: tuple[Stage, ...]
+    head_width: int
+
+    @property
+    def shrinks(self) -> int:
+        """By how much the sides of an image are divided."""
+        return self.stem_stride * prod(stage.stride for stage in self.stages)
+
+
+class Shrinking(Protocol):
+    """What every layout knows."""
+
+    @property
+    def shrinks(self) -> int: ...
+
+
+L = TypeVar("L", bound=Shrinking)
+
+
+def preset_for(image_size: int, sizes: Mapping[str, float]) -> str:
+    """The name of the preset made for images of this many pixels.
+
+    Args:
+        image_size: the shorter side.
+        sizes: for every preset, ascending, the largest images it is made for.
+    """
+    return next(name for name, largest in sizes.items() if image_size <= largest)
+
+
+def pick(layout: str | L | None, presets: Mapping[str, L], sizes: Mapping[str, float], image_shape: tuple[int, int, int]) -> L:
+    """A layout from a preset's name, from the image size (None), or as it is.
+
+    Raises:
+        UsageError: an unknown preset, or images too small for the strides.
+    """
+    if layout is None:
+        layout = preset_for(min(image_shape[1:]), sizes)
+    if isinstance(layout, str):
+        if layout not in presets:
+            raise unknown("layout", layout, presets)
+        layout = presets[layout]
+    if min(image_shape[1:]) < layout.shrinks:
+        raise UsageError(
+            f"Images of {image_shape[1]}x{image_shape[2]} pixels are too small for a layout that divides them by {layout.shrinks}."
+        )
+    return layout
