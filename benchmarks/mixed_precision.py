@@ -1,8 +1,8 @@
 """Mixed precision on CIFAR-10 at 16 pixels: the winner under a bound on BitOps against the best network of one precision under it.
 
 The space is `quantised` with 6 narrow blocks (8, 16 and 32 channels), 46,656 networks: with the 16, 32 and 64 channels of the preset, one
-bit did as well as two after as many epochs. A supernet is trained, evolution searches it under the BitOps of three networks of one
-precision, and the winners and all networks of one precision are trained on their own.
+bit did as well as two after as many epochs. Two supernets are trained, by uniform paths and with warm-up; evolution searches both under
+the BitOps of three networks of one precision; the winners and all networks of one precision are trained on their own.
 
 Rows and checkpoints are kept; run again to go on. About three quarters of an hour on one core.
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,10 @@ from rows import Rows
 from evonas import Bound, Budget, EvolutionExplorer, RandomExplorer, open_study, search
 from evonas.ranking import tau
 from predictors import costs
-from supernet import ImageData, InheritedFitness, StandAlone, UniformPaths, load, quantised, train
+from supernet import ImageData, InheritedFitness, StandAlone, UniformPaths, WarmUp, load, quantised, train
 from supernet.chain import ChainSupernet
 from supernet.spaces.quantised import BITS, Layout
+from supernet.training.loop import Way
 from supernet.training.standalone import accuracy
 
 LAYOUT = Layout((8, 16, 32), (2, 2, 2), large_stem=False)
@@ -35,7 +37,7 @@ SUPERNET = {"epochs": 60, "batch_size": 64, "lr": 0.1}
 ALONE = {"epochs": 20, "batch_size": 64, "lr": 0.1}
 EVALUATIONS = 300
 BOUNDS = ("w2a2", "w2a4", "w3a4")
-SCORES = ("", " by likelihood")  # accuracy, as the paper ranks, and the likelihood of the labels
+WAYS: dict[str, Callable[[], Way]] = {"": UniformPaths, ", warm-up": WarmUp}
 SEEDS = (0, 1, 2)
 
 
@@ -47,22 +49,19 @@ def main() -> None:
     torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     images = load(a.data)
-    supernet = quantised(images.image_shape, len(images.classes), layout=LAYOUT)
     a.out.mkdir(parents=True, exist_ok=True)
-    start = time.perf_counter()
-    losses = train(supernet, UniformPaths(), images.train, checkpoint=a.out / "supernet.pt", identity="mixed precision", **SUPERNET)
-    print(f"supernet: {time.perf_counter() - start:.0f} s in this process, loss {losses[-1]:.3f}", flush=True)
+    rows = Rows(a.out / "rows.jsonl")
+    supernets = {name: supernet_of(name, images, a.out) for name in WAYS}
+    supernet = supernets[""]
     cost = costs.bit_ops(supernet.space, supernet.parts())
     uniform = {option: np.full(len(supernet.space), i) for i, option in enumerate(BITS)}
-    rows = Rows(a.out / "rows.jsonl")
     networks = dict(uniform)
     for bound in BOUNDS:
         limit = float(cost(uniform[bound][None])[0])
-        for score in SCORES:
-            found = rows.row(f"search {bound}{score}", partial(searched, supernet, limit, cost, images, score), quiet=True)
-            networks[f"mixed, at most {bound}{score}"] = np.array(found["winner"])
-            print(f"{bound}{score}: {found['evolution']:.4f} inherited, random search {found['random']:.4f}, {found['names']}", flush=True)
-    inherited = rows.row("uniform inherited", partial(scored, supernet, np.stack(list(uniform.values())), images), quiet=True)
+        for way in WAYS:
+            found = rows.row(f"search {bound}{way}", partial(searched, supernets[way], limit, cost, images), quiet=True)
+            networks[f"mixed, at most {bound}{way}"] = np.array(found["winner"])
+            print(f"{bound}{way}: {found['evolution']:.4f} inherited, random search {found['random']:.4f}, {found['names']}", flush=True)
     alone: dict[str, list[float]] = {}
     for name, network in networks.items():
         alone[name] = [
@@ -75,17 +74,28 @@ def main() -> None:
     for bound in BOUNDS:
         limit = float(cost(uniform[bound][None])[0])
         best = max((name for name in uniform if cost(uniform[name][None])[0] <= limit), key=lambda name: np.mean(alone[name]))
-        for score in SCORES:
-            ahead = 100 * (np.array(alone[f"mixed, at most {bound}{score}"]) - np.array(alone[best]))
-            print(f"at most {bound}{score}: mixed over {best}, the best of one precision: {ahead.mean():+.2f} points, by seed {ahead}")
-    own = np.array([np.mean(alone[name]) for name in uniform])
-    print(f"tau of the six of one precision, inherited against alone: {tau(np.array(inherited['scores']), own):.2f}")
+        for way in WAYS:
+            ahead = 100 * (np.array(alone[f"mixed, at most {bound}{way}"]) - np.array(alone[best]))
+            print(f"at most {bound}{way}: mixed over {best}, the best of one precision: {ahead.mean():+.2f} points, by seed {ahead}")
+    own = np.array([np.mean(values) for values in alone.values()])
+    for way, trained_one in supernets.items():
+        scores = rows.row(f"inherited{way}", partial(scored, trained_one, np.stack(list(networks.values())), images), quiet=True)
+        taus = {key: tau(np.array(scores[key]), own) for key in ("accuracy", "likelihood")}
+        print(f"inherited{way or ', uniform paths'} against alone, {len(own)} networks: tau {taus}; mean {np.mean(scores['accuracy']):.3f}")
 
 
-def searched(supernet: ChainSupernet, limit: float, cost: costs.AdditiveCost, images: ImageData, score: str) -> dict[str, Any]:
+def supernet_of(way: str, images: ImageData, out: Path) -> ChainSupernet:
+    """A supernet, from its checkpoint where that is complete."""
+    supernet, start = quantised(images.image_shape, len(images.classes), layout=LAYOUT), time.perf_counter()
+    path = out / f"supernet{way.replace(', ', '-')}.pt"
+    losses = train(supernet, WAYS[way](), images.train, checkpoint=path, identity="mixed precision", **SUPERNET)
+    print(f"supernet{way}: {time.perf_counter() - start:.0f} s in this process, loss {losses[-1]:.3f}", flush=True)
+    return supernet
+
+
+def searched(supernet: ChainSupernet, limit: float, cost: costs.AdditiveCost, images: ImageData) -> dict[str, Any]:
     """Evolution and random search under a bound, as many evaluations each."""
-    inherited = InheritedFitness(supernet, images.search, images.train.head(512))
-    fitness = inherited.likelihood if score else inherited
+    fitness = InheritedFitness(supernet, images.search, images.train.head(512))
     budget = Budget({"bitops": cost}, [Bound("bitops", upper=limit)])
     row: dict[str, Any] = {}
     for name, explorer in (("random", RandomExplorer), ("evolution", EvolutionExplorer)):
@@ -99,8 +109,9 @@ def searched(supernet: ChainSupernet, limit: float, cost: costs.AdditiveCost, im
 
 
 def scored(supernet: ChainSupernet, population: np.ndarray, images: ImageData) -> dict[str, Any]:
-    """Accuracies with inherited weights."""
-    return {"scores": InheritedFitness(supernet, images.search, images.train.head(512))(population).tolist()}
+    """Accuracies and likelihoods with inherited weights."""
+    found = InheritedFitness(supernet, images.search, images.train.head(512)).both(population)
+    return dict(zip(("accuracy", "likelihood"), (values.tolist() for values in found), strict=True))
 
 
 def trained(supernet: ChainSupernet, network: np.ndarray, images: ImageData, seed: int) -> dict[str, Any]:

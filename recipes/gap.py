@@ -36,7 +36,7 @@ from supernet import (
     InheritedFitness,
     TrainedFitness,
     UniformPaths,
-    WidthWarmup,
+    WarmUp,
     load,
     macro,
     mbconv,
@@ -60,7 +60,7 @@ SPACES: dict[str, Callable[..., ChainSupernet]] = {
     "shuffle": shuffle,
     "shuffle-widths": partial(shuffle, widths=WIDTHS),
 }
-WAYS: dict[str, Callable[[], Way]] = {"uniform": UniformPaths, "fair": FairPaths, "warm-up": WidthWarmup}
+WAYS: dict[str, Callable[[], Way]] = {"uniform": UniformPaths, "fair": FairPaths, "warm-up": WarmUp}
 CAUSES = "ABCDE"
 OF_UNIFORM_OR_FAIR = "AD"  # causes whose control is trained by uniform or by fair paths
 FOLLOWED, COMPARED_ALONE, FINE_TUNED, NASWOT_IMAGES = 64, 24, 64, 64
@@ -193,7 +193,7 @@ def _require(data: str, space: str, table: str | None, way: str, causes: str) ->
     if way not in WAYS:
         raise unknown("way", way, WAYS)
     if way == "warm-up" and space != "shuffle-widths":
-        raise UsageError(f"Width warm-up needs widths, which the space {space} has not; expected --space shuffle-widths.")
+        raise UsageError(f"Warm-up needs widths, which the space {space} has not; expected --space shuffle-widths.")
     if way == "warm-up" and (wrong := set(causes) & set(OF_UNIFORM_OR_FAIR)):
         raise UsageError(f"Cause {min(wrong)} is measured with uniform or fair paths; expected --causes BCE, or less, with --way warm-up.")
     if table is not None and space != "macro":

@@ -7,7 +7,8 @@ channels on the blocks that were found (`--search channels --blocks RUN`).
 Departures: every candidate is scored on the same images, which are held out of the training images, where the released code scores
 candidates on changing parts of the validation set; statistics of batch norm are plain means, not moving ones; images are normalised
 and in RGB, and cropped to 35 % or more of their area, where the code has 8 %; at most 10,000 images select, where the paper has 50,000;
-channels are searched with width warm-up, which comes from ports that search blocks and channels at once (the paper: `--sampler uniform`).
+channels and bits are searched with warm-up, which comes from ports that search blocks and channels at once (`--sampler uniform` is the
+paper's).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from recipes.movements import counted
 from recipes.one_shot import OneShot, one_shot
 from recipes.progress import say
 from recipes.run_folder import finished
-from supernet import BinnedPaths, ImageData, UniformPaths, WidthWarmup, load, pick_device, quantised, shuffle
+from supernet import BinnedPaths, ImageData, UniformPaths, WarmUp, load, pick_device, quantised, shuffle
 from supernet.chain import ChainSupernet
 from supernet.loading import FOLDER_IMAGE_SIZE
 from supernet.spaces import WIDTHS
@@ -96,8 +97,8 @@ Blocks = Annotated[str | None, typer.Option("--blocks", help="Run folder of a se
 Sampler = Annotated[
     str | None,
     typer.Option(
-        help="Paths of supernet training: uniform, bins (uniform over seven ranges of MACs) or warm-up (widest first, narrower widths let "
-        "in from half of the epochs on). warm-up where widths are searched, uniform otherwise, unless told otherwise."
+        help="Paths of supernet training: uniform, bins (uniform over seven ranges of MACs) or warm-up (the widest, or those of most bits, "
+        "first; smaller ones are let in from half of the epochs on). uniform for blocks, warm-up for the rest, unless told otherwise."
     ),
 ]
 Layout = Annotated[
@@ -174,7 +175,7 @@ def spos(
             "seed": seed,
             "device": where,
         }
-        way = way_of(sampler or ("warm-up" if search in ("channels", "joint") else "uniform"), supernet)
+        way = way_of(sampler or ("uniform" if search == "blocks" else "warm-up"), supernet)
         way.begin_epoch(0, epochs or chosen.epochs)  # too few epochs are refused here, before anything is measured
         job = OneShot(
             recipe="spos",
@@ -227,8 +228,8 @@ def check(search: str, preset: str | None, sampler: str | None, blocks: str | No
         raise UsageError(
             f"Got --search {search} {'with' if blocks else 'without'} --blocks; expected a run's blocks for channels, and only there."
         )
-    if search == "bits" and (sampler or "uniform") != "uniform":
-        raise UsageError(f"Got --sampler {sampler} with --search bits, where MACs and widths are the same for all; expected uniform.")
+    if search == "bits" and sampler == "bins":
+        raise UsageError("Got --sampler bins with --search bits, where all networks have as many MACs; expected uniform or warm-up.")
     if search == "blocks" and sampler == "warm-up":
         raise UsageError("Got --sampler warm-up with --search blocks, where all have one width; expected uniform or bins.")
     if search == "bits" and latency_table is not None:
@@ -261,7 +262,7 @@ def way_of(sampler: str, supernet: ChainSupernet) -> Way:
     if sampler == "bins":
         cost = costs.macs(supernet.space, supernet.parts())
         return BinnedPaths(cost, *usual_range(supernet.space, cost))
-    return WidthWarmup() if sampler == "warm-up" else UniformPaths()
+    return WarmUp() if sampler == "warm-up" else UniformPaths()
 
 
 def blocks_of(run: Path, supernet: ChainSupernet, arguments: dict[str, Any]) -> dict[str, str]:

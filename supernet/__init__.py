@@ -13,7 +13,7 @@ from supernet.training.loop import pick_device, train
 from supernet.training.ordered import OrderedPaths
 from supernet.training.standalone import StandAlone, TrainedFitness, accuracy
 from supernet.training.uniform import UniformPaths
-from supernet.training.width_warmup import WidthWarmup
+from supernet.training.warm_up import WarmUp
 
 __all__ = [
     "BinnedPaths",
@@ -26,7 +26,7 @@ __all__ = [
     "StandAlone",
     "TrainedFitness",
     "UniformPaths",
-    "WidthWarmup",
+    "WarmUp",
     "accuracy",
     "load",
     "macro",

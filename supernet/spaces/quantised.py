@@ -73,13 +73,16 @@ def quantised(
         image_shape: (channels, height, width).
         classes: number of logits.
         layout: a preset's name, or widths and depths of your own; chosen by the image size unless told otherwise.
-        bits: what a block may take, such as "w2a4": two bits for weights, four for activations.
+        bits: what a block may take, in ascending order of their product, such as "w2a4": two bits for weights, four for activations.
         seed: of the initial weights.
 
     Raises:
-        UsageError: an unknown layout, bits that cannot be read, or images too small for the strides.
+        UsageError: an unknown layout, bits that cannot be read or do not ascend, or images too small for the strides.
     """
     layout, pairs = pick(layout, PRESETS, SIZES, image_shape), [read_bits(option) for option in bits]
+    products = [w * a for w, a in pairs]
+    if products != sorted(products):
+        raise UsageError(f"The bits {', '.join(bits)} do not ascend in their products {products}; expected the fewest first.")
     blocks: list[PathsBlock | FixedBlock] = [FixedBlock("stem", _stem(image_shape[0], layout))]
     choices, channels = [], layout.widths[0]
     for s, (width, depth) in enumerate(zip(layout.widths, layout.depths, strict=True)):

@@ -16,7 +16,7 @@ from predictors.devices import read_device
 from predictors.latency import LatencyTable
 from predictors.runtime import run as run_onnx
 from recipes.delivery import load_model
-from recipes.movements import _from_measurements, reestimate
+from recipes.movements import REESTIMATION_SEED, _from_measurements, reestimate
 from recipes.spos import PRESETS, SIZES
 from supernet import load, quantised, shuffle
 from supernet.spaces import WIDTHS
@@ -142,7 +142,7 @@ def test_the_presets_are_the_published_ones():
         (["--search", "channels"], "without --blocks"),
         (["--blocks", "runs/b"], "with --blocks"),
         (["--search", "channels", "--blocks", "runs/b"], "no finished run in runs/b"),
-        (["--search", "bits", "--sampler", "warm-up"], "expected uniform"),
+        (["--search", "bits", "--sampler", "bins"], "expected uniform or warm-up"),
         (["--search", "bits", "--budget", "latency=3ms"], "Unknown cost 'latency'"),
         (["--layout", "resnet18"], "Unknown layout 'resnet18'"),
         (["--sampler", "warm-up"], "where all have one width"),
@@ -192,10 +192,10 @@ def test_only_a_whole_supernet_of_the_same_kind_is_searched_again(runs, tmp_path
 
 
 def test_statistics_are_taken_anew_over_all_training_images(digits):
-    """After `reestimate`, the first batch norm holds the means of its inputs over whole batches, counted by hand."""
+    """After `reestimate`, the first batch norm holds the means of its inputs over whole augmented batches, counted by hand."""
     network = shuffle(digits.image_shape, 10).subnet((0,) * 5, fresh_seed=0)
     reestimate(network, digits, torch.device("cpu"))
-    batches = [images for images, _ in digits.train.batches(128, torch.device("cpu")) if len(images) == 128]
+    batches = [images for images, _ in digits.train.epoch(128, REESTIMATION_SEED, torch.device("cpu"))]
     assert len(batches) == len(digits.train) // 128 > 1
     convolution, norm = network.stem[0], network.stem[1]
     with torch.no_grad():

@@ -178,7 +178,14 @@ def test_malformed_bits(bits):
         read_bits(bits)
 
 
-@pytest.mark.parametrize(("arguments", "words"), [({"layout": "resnet19"}, "Did you mean"), ({"layout": "resnet18"}, "too small")])
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"layout": "resnet19"}, "Did you mean"),
+        ({"layout": "resnet18"}, "too small"),
+        ({"bits": ("w4a4", "w2a2")}, "expected the fewest first"),
+    ],
+)
 def test_wrong_arguments(arguments, words):
     with pytest.raises(UsageError, match=words):
         quantised((1, 8, 8), 10, **arguments)

@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 from evonas import Choice, SearchSpace, UsageError
 from evonas.testing import TableCost
 from predictors.costs import macs
-from supernet import BinnedPaths, FairPaths, OrderedPaths, UniformPaths, WidthWarmup, mbconv, shuffle, train, two_node
+from supernet import BinnedPaths, FairPaths, OrderedPaths, UniformPaths, WarmUp, mbconv, quantised, shuffle, train, two_node
 from supernet.spaces import WIDTHS
 from supernet.training.binned import usual_range
 from supernet.training.loop import linear, schedule
@@ -113,7 +113,7 @@ def widths():
 
 def test_warm_up_opens_widths_from_the_largest_down(widths):
     """At first the widest alone; from three quarters on all; between, one more after another; operators are always free."""
-    way, seen = WidthWarmup(), []
+    way, seen = WarmUp(), []
     for epoch in range(40):
         opened = way.opened(widths, epoch / 40)
         for choice, options, all_of_them in zip(opened.choices, opened.allowed, widths.allowed, strict=True):
@@ -126,18 +126,24 @@ def test_warm_up_opens_widths_from_the_largest_down(widths):
     assert seen[30:] == [8] * 10
 
 
+def test_warm_up_takes_bits_as_sizes():
+    """From four bits down, in the order of the options."""
+    space, way = quantised((1, 8, 8), 10).space, WarmUp()
+    assert [way.opened(space, share).allowed[0] for share in (0.0, 0.5, 0.75)] == [(5,), (4, 5), (0, 1, 2, 3, 4, 5)]
+
+
 def test_warm_up_needs_widths_and_epochs(widths):
     with pytest.raises(UsageError, match="of 3 epochs; expected 4 or more"):
-        WidthWarmup().begin_epoch(0, 3)
-    WidthWarmup().begin_epoch(0, 4)
-    with pytest.raises(UsageError, match="needs a space with widths"):
-        WidthWarmup().opened(UNEVEN, 0.0)
+        WarmUp().begin_epoch(0, 3)
+    WarmUp().begin_epoch(0, 4)
+    with pytest.raises(UsageError, match="needs widths or bits"):
+        WarmUp().opened(UNEVEN, 0.0)
 
 
 def test_warm_up_spares_widths_that_are_fixed_or_two(widths):
     """A choice with a single allowed width keeps it; with two, the second comes in at the half."""
     narrowed = widths.narrow({"stage0.block0.width": ["0.4"], "stage0.block1.width": ["0.2", "1.0"]})
-    way = WidthWarmup()
+    way = WarmUp()
     assert [way.opened(narrowed, share).allowed[1] for share in (0.0, 0.6, 1.0)] == [(1,)] * 3
     assert [way.opened(narrowed, share).allowed[3] for share in (0.49, 0.5, 1.0)] == [(4,), (0, 4), (0, 4)]
 
@@ -146,7 +152,7 @@ def test_ways_are_told_the_epoch_also_after_a_stop(digits, tmp_path):
     """Training that was killed in its third epoch goes on with the widths of the third epoch."""
     supernet = shuffle(digits.image_shape, 10, widths=WIDTHS)
 
-    class Watched(WidthWarmup):
+    class Watched(WarmUp):
         def __init__(self, stop_at=None):
             super().__init__()
             self.stop_at, self.told, self.narrowest = stop_at, [], []
@@ -169,7 +175,7 @@ def test_ways_are_told_the_epoch_also_after_a_stop(digits, tmp_path):
         train(supernet, first, images, **settings)
     train(supernet, second, images, **settings)
     undisturbed = shuffle(digits.image_shape, 10, widths=WIDTHS)
-    train(undisturbed, WidthWarmup(), images, **{**settings, "checkpoint": None})
+    train(undisturbed, WarmUp(), images, **{**settings, "checkpoint": None})
     for name, value in undisturbed.state_dict().items():
         assert torch.equal(value, supernet.state_dict()[name]), name
     assert first.told == [(0, 4), (1, 4), (2, 4)]
