@@ -196,12 +196,12 @@ def test_bad_input_is_one_line_and_leaves_nothing(case, table_file, tmp_path, mo
 def test_outputs_that_cannot_be_written(table_file, tmp_path):
     (tmp_path / "file").write_text("")
     for out in (tmp_path / "file", tmp_path / "file" / "x"):
-        done = evonas("mobile", *SMALL, "--latency-table", table_file, "--out", out)
+        done = here("mobile", *SMALL, "--latency-table", table_file, "--out", out)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)
         assert "Cannot write to" in done.stderr
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("precious")
-    done = evonas("mobile", *SMALL, "--latency-table", table_file, "--out", tmp_path / "mine", "--fresh")
+    done = here("mobile", *SMALL, "--latency-table", table_file, "--out", tmp_path / "mine", "--fresh")
     assert done.returncode == 2
     assert "holds files but no run" in done.stderr
     assert (tmp_path / "mine" / "thesis.tex").exists()
@@ -230,13 +230,14 @@ def test_debug_shows_where():
     assert "Traceback" in done.stderr
 
 
-def test_unknown_commands_and_help():
+def test_unknown_commands_and_help(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
     assert "Did you mean 'mobile'" in evonas("mobil").stderr
     for command in ([], ["mobile"], ["report"], ["dashboard"], ["list"]):
-        done = evonas(*command, "--help")
+        done = here(*command, "--help")
         assert done.returncode == 0
         assert "Traceback" not in done.stderr
-    assert "latency=30%" in evonas("mobile", "--help").stdout
+    assert "latency=30%" in here("mobile", "--help").stdout
 
 
 def test_list_shows_everything_that_is_registered():
@@ -245,14 +246,14 @@ def test_list_shows_everything_that_is_registered():
     from supernet.loading import DATA_SETS
     from supernet.spaces import SPACES
 
-    printed = evonas("list").stdout
+    printed = here("list").stdout
     for name in (*RECIPES, *EXPLORERS, *SPACES, *DATA_SETS):
         assert name in printed
 
 
 def test_report_and_dashboard_of_no_run(tmp_path):
     for command in ("report", "dashboard"):
-        done = evonas(command, tmp_path)
+        done = here(command, tmp_path)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)
         assert "There is no" in done.stderr
 
@@ -299,7 +300,7 @@ def test_the_commands_of_the_readme():
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     lines = [line for line in readme.splitlines() if line.startswith("evonas ")]
     assert len(lines) >= 3
-    printed = {command: evonas(command, "--help").stdout for command in {line.split()[1] for line in lines}}
+    printed = {command: here(command, "--help").stdout for command in {line.split()[1] for line in lines}}
     for line in lines:
         assert not [word for word in line.split() if word.startswith("--") and word not in printed[line.split()[1]]], line
 
