@@ -1,10 +1,11 @@
 """Mixed precision on CIFAR-10 at 16 pixels: the winner under a bound on BitOps against the best network of one precision under it.
 
-The space is `quantised` with 6 narrow blocks (8, 16 and 32 channels), 46,656 networks: with the 16, 32 and 64 channels of the preset, one
-bit did as well as two after as many epochs. Two supernets are trained, by uniform paths and with warm-up; evolution searches both under
-the BitOps of three networks of one precision; the winners and all networks of one precision are trained on their own.
+The space is `quantised` with 6 narrow blocks, 46,656 networks, all of whose blocks have as many MACs (8, 16 and 32 channels) or whose late
+blocks have fewer (8, 12 and 16). (With the 16, 32 and 64 channels of the preset, one bit did as well as two after as many epochs.)
+Supernets are trained by uniform paths and with warm-up; evolution searches them under the BitOps of networks of one precision; the winners
+and the networks of one precision are trained on their own.
 
-Rows and checkpoints are kept; run again to go on. About three quarters of an hour on one core.
+Rows and checkpoints are kept; run again to go on. About an hour on one core, with --case uneven half of it.
 
     OMP_NUM_THREADS=1 python benchmarks/mixed_precision.py --data cifar16.npz
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,33 +34,49 @@ from supernet.spaces.quantised import BITS, Layout
 from supernet.training.loop import Way
 from supernet.training.standalone import accuracy
 
-LAYOUT = Layout((8, 16, 32), (2, 2, 2), large_stem=False)
 SUPERNET = {"epochs": 60, "batch_size": 64, "lr": 0.1}
 ALONE = {"epochs": 20, "batch_size": 64, "lr": 0.1}
 EVALUATIONS = 300
-BOUNDS = ("w2a2", "w2a4", "w3a4")
 WAYS: dict[str, Callable[[], Way]] = {"": UniformPaths, ", warm-up": WarmUp}
 SEEDS = (0, 1, 2)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network, the supernets that are trained for it, the precisions compared, and those whose BitOps are bounds."""
+
+    layout: Layout
+    ways: tuple[str, ...]
+    precisions: tuple[str, ...]
+    bounds: tuple[str, ...]
+
+
+CASES = {
+    "even": Case(Layout((8, 16, 32), (2, 2, 2), large_stem=False), ("", ", warm-up"), BITS, ("w2a2", "w2a4", "w3a4")),
+    "uneven": Case(Layout((8, 12, 16), (2, 2, 2), large_stem=False), (", warm-up",), BITS[:4], ("w2a2", "w2a4")),
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="CIFAR-10 at 16 pixels, .npz")
+    parser.add_argument("--case", choices=CASES, default="even", help="even: all blocks have as many MACs; uneven: late ones have fewer")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmark_mixed_precision"))
     a = parser.parse_args()
+    case, out = CASES[a.case], a.out / a.case
     torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     images = load(a.data)
-    a.out.mkdir(parents=True, exist_ok=True)
-    rows = Rows(a.out / "rows.jsonl")
-    supernets = {name: supernet_of(name, images, a.out) for name in WAYS}
-    supernet = supernets[""]
+    out.mkdir(parents=True, exist_ok=True)
+    rows = Rows(out / "rows.jsonl")
+    supernets = {way: supernet_of(way, case.layout, images, out) for way in case.ways}
+    supernet = supernets[", warm-up"]
     cost = costs.bit_ops(supernet.space, supernet.parts())
-    uniform = {option: np.full(len(supernet.space), i) for i, option in enumerate(BITS)}
+    uniform = {option: np.full(len(supernet.space), BITS.index(option)) for option in case.precisions}
     networks = dict(uniform)
-    for bound in BOUNDS:
+    for bound in case.bounds:
         limit = float(cost(uniform[bound][None])[0])
-        for way in WAYS:
+        for way in case.ways:
             found = rows.row(f"search {bound}{way}", partial(searched, supernets[way], limit, cost, images), quiet=True)
             networks[f"mixed, at most {bound}{way}"] = np.array(found["winner"])
             print(f"{bound}{way}: {found['evolution']:.4f} inherited, random search {found['random']:.4f}, {found['names']}", flush=True)
@@ -71,10 +89,10 @@ def main() -> None:
         print(
             f"{name}: {cost(network[None])[0] / 1e6:.2f} M BitOps, {values.mean():.2f} +- {values.std(ddof=1):.2f} %, {values}", flush=True
         )
-    for bound in BOUNDS:
+    for bound in case.bounds:
         limit = float(cost(uniform[bound][None])[0])
         best = max((name for name in uniform if cost(uniform[name][None])[0] <= limit), key=lambda name: np.mean(alone[name]))
-        for way in WAYS:
+        for way in case.ways:
             ahead = 100 * (np.array(alone[f"mixed, at most {bound}{way}"]) - np.array(alone[best]))
             print(f"at most {bound}{way}: mixed over {best}, the best of one precision: {ahead.mean():+.2f} points, by seed {ahead}")
     own = np.array([np.mean(values) for values in alone.values()])
@@ -84,9 +102,9 @@ def main() -> None:
         print(f"inherited{way or ', uniform paths'} against alone, {len(own)} networks: tau {taus}; mean {np.mean(scores['accuracy']):.3f}")
 
 
-def supernet_of(way: str, images: ImageData, out: Path) -> ChainSupernet:
+def supernet_of(way: str, layout: Layout, images: ImageData, out: Path) -> ChainSupernet:
     """A supernet, from its checkpoint where that is complete."""
-    supernet, start = quantised(images.image_shape, len(images.classes), layout=LAYOUT), time.perf_counter()
+    supernet, start = quantised(images.image_shape, len(images.classes), layout=layout), time.perf_counter()
     path = out / f"supernet{way.replace(', ', '-')}.pt"
     losses = train(supernet, WAYS[way](), images.train, checkpoint=path, identity="mixed precision", **SUPERNET)
     print(f"supernet{way}: {time.perf_counter() - start:.0f} s in this process, loss {losses[-1]:.3f}", flush=True)

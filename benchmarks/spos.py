@@ -1,8 +1,8 @@
 """SPOS on CIFAR-10 at 16 pixels: how well joint supernets of blocks and widths rank networks, and what their search finds.
 
 The space is `shuffle` in its preset for 16 pixels with the eight widths: 7 blocks, 3.4e10 networks. The truth is 120 networks trained
-on their own. Supernets: uniform paths with and without width warm-up (three seeds each), paths from bins of MACs, SGD that also
-touches what a narrow path leaves out, and blocks alone. Then evolution against random search under a bound on MACs and under one on
+on their own. Supernets: uniform paths with and without width warm-up (three seeds each), paths from bins of MACs, and SGD that also
+touches what a narrow path leaves out. Then evolution against random search under a bound on MACs and under one on
 measured latency, and the winners retrained beside five random networks that keep the same bound.
 
 Rows and checkpoints are kept; run again to go on. About two and a half hours on one core; `--only` splits it over processes.
@@ -43,7 +43,7 @@ from supernet.training.binned import usual_range
 from supernet.training.loop import Way
 from supernet.training.standalone import accuracy
 
-NETWORKS, BLOCKS_ALONE = 120, 40
+NETWORKS = 120
 ALONE = {"epochs": 5, "batch_size": 64, "lr": 0.1}
 SUPERNET = {"epochs": 30, "batch_size": 64, "lr": 0.1}
 RETRAINED = {"epochs": 12, "batch_size": 64, "lr": 0.1}
@@ -53,19 +53,18 @@ SEEDS = (0, 1, 2)
 CPU = torch.device("cpu")
 
 
-def supernets() -> dict[str, tuple[int, tuple[str, ...], Callable[[ChainSupernet], Way]]]:
-    """(seed, widths, way) of every supernet by name."""
+def supernets() -> dict[str, tuple[int, Callable[[ChainSupernet], Way]]]:
+    """(seed, way) of every supernet by name."""
 
     def binned(supernet: ChainSupernet) -> Way:
         cost = costs.macs(supernet.space, supernet.parts())
         return BinnedPaths(cost, *usual_range(supernet.space, cost))
 
     return {
-        **{f"warm-up {seed}": (seed, WIDTHS, lambda s: WarmUp()) for seed in SEEDS},
-        **{f"uniform {seed}": (seed, WIDTHS, lambda s: UniformPaths()) for seed in SEEDS},
-        "bins 0": (0, WIDTHS, binned),
-        "plain SGD 0": (0, WIDTHS, lambda s: WarmUp()),
-        **{f"blocks {seed}": (seed, ("1.0",), lambda s: UniformPaths()) for seed in SEEDS},
+        **{f"warm-up {seed}": (seed, lambda s: WarmUp()) for seed in SEEDS},
+        **{f"uniform {seed}": (seed, lambda s: UniformPaths()) for seed in SEEDS},
+        "bins 0": (0, binned),
+        "plain SGD 0": (0, lambda s: WarmUp()),
     }
 
 
@@ -78,26 +77,21 @@ def main() -> None:
     torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     images, wanted = load(a.data), a.only or ("truth", "supernets", "search", "retrain", "tables")
-    spaces = {"joint": joint(images, 0), "blocks": shuffle(images.image_shape, len(images.classes))}
-    networks = {
-        name: draw_feasible(supernet.space, Budget(), n, np.random.default_rng(11))
-        for (name, supernet), n in zip(spaces.items(), (NETWORKS, BLOCKS_ALONE), strict=True)
-    }
+    space = joint(images, 0)
+    networks = draw_feasible(space.space, Budget(), NETWORKS, np.random.default_rng(11))
     truth = Rows(a.out / "truth.jsonl")
     if "truth" in wanted:
-        for name, population in networks.items():
-            for i, row in enumerate(population):
-                truth.row(f"{name} {i}", partial(alone, spaces[name], row, images, 0, ALONE))
+        for i, row in enumerate(networks):
+            truth.row(f"joint {i}", partial(alone, space, row, images, 0, ALONE))
     scores = Rows(a.out / "scores.jsonl")
     if "supernets" in wanted:
         for name in supernets():
             supernet = train_one(name, images, a.out)
-            population = networks["blocks" if name.startswith("blocks") else "joint"]
             for how in ("recalibrated", "running"):
-                scores.row(f"{name}, {how}", partial(scored, supernet, population, images, how == "recalibrated"), True)
+                scores.row(f"{name}, {how}", partial(scored, supernet, networks, images, how == "recalibrated"), True)
     found, retrained = Rows(a.out / "search.jsonl"), Rows(a.out / "retrained.jsonl")
     if {"search", "retrain"} & set(wanted):
-        budgets = {text: bounded(spaces["joint"], text, images, a.out) for text in BOUNDS}
+        budgets = {text: bounded(space, text, images, a.out) for text in BOUNDS}
     if "search" in wanted:
         trained = [train_one(f"warm-up {seed}", images, a.out) for seed in SEEDS]
         for text, budget in budgets.items():
@@ -107,14 +101,14 @@ def main() -> None:
         if missing := [text for text in BOUNDS if f"{text} 0" not in found]:
             parser.error(f"the winner under {missing[0]} is not known yet; run --only search first")
         for text, budget in budgets.items():
-            random = draw_feasible(spaces["joint"].space, budget, 5, np.random.default_rng(12))
+            random = draw_feasible(space.space, budget, 5, np.random.default_rng(12))
             winner = np.array(found.row(f"{text} 0", dict, True)["winner"])
             for i, row in enumerate([winner, *random]):
                 for seed in SEEDS:
                     key = f"{text} {'winner' if i == 0 else f'random {i}'} {seed}"
-                    retrained.row(key, partial(alone, spaces["joint"], row, images, seed, RETRAINED))
+                    retrained.row(key, partial(alone, space, row, images, seed, RETRAINED))
     if "tables" in wanted:
-        tables(spaces["joint"], networks, truth, scores, found, retrained)
+        tables(space, networks, truth, scores, found, retrained)
 
 
 def joint(images: ImageData, seed: int) -> ChainSupernet:
@@ -134,8 +128,8 @@ def alone(supernet: ChainSupernet, row: np.ndarray, images: ImageData, seed: int
 
 def train_one(name: str, images: ImageData, out: Path) -> ChainSupernet:
     """The supernet of a name, from its checkpoint where that is complete."""
-    start, (seed, widths, way) = time.perf_counter(), supernets()[name]
-    supernet = shuffle(images.image_shape, len(images.classes), widths=widths, seed=seed)
+    start, (seed, way) = time.perf_counter(), supernets()[name]
+    supernet = joint(images, seed)
     out.mkdir(parents=True, exist_ok=True)
     plain = mock.patch.object(loop, "PathSGD", lambda groups, lr, momentum, wide: torch.optim.SGD(groups, lr=lr, momentum=momentum))
     settings = {**SUPERNET, "seed": seed, "checkpoint": out / f"{name.replace(' ', '-')}.pt", "identity": name}
@@ -197,46 +191,41 @@ def searched(supernet: ChainSupernet, budget: Budget, images: ImageData, seed: i
     return row
 
 
-def tables(supernet: ChainSupernet, networks: dict[str, np.ndarray], truth: Rows, scores: Rows, found: Rows, retrained: Rows) -> None:
+def tables(supernet: ChainSupernet, networks: np.ndarray, truth: Rows, scores: Rows, found: Rows, retrained: Rows) -> None:
     """Everything printed."""
-    true = {
-        name: np.array([truth.row(f"{name} {i}", dict, True)["accuracy"] for i in range(len(population))])
-        for name, population in networks.items()
-    }
+    true = np.array([truth.row(f"joint {i}", dict, True)["accuracy"] for i in range(len(networks))])
     parts, space = supernet.parts(), supernet.space
-    cheap = {"MACs": costs.macs(space, parts)(networks["joint"]), "parameters": costs.params(space, parts)(networks["joint"])}
-    for name, values in true.items():
-        print(f"{name}: {len(values)} networks, {100 * values.min():.1f} to {100 * values.max():.1f} %, sd {100 * values.std():.2f} points")
+    cheap = {"MACs": costs.macs(space, parts)(networks), "parameters": costs.params(space, parts)(networks)}
+    print(f"{len(true)} networks: {100 * true.min():.1f} to {100 * true.max():.1f} %, sd {100 * true.std():.2f} points")
     for name, values in cheap.items():
-        print(f"joint, {name}: tau {tau(values, true['joint']):.3f}")
+        print(f"{name}: tau {tau(values, true):.3f}")
     print(
         "\n| supernet | tau by accuracy (95 %) | by likelihood | mean accuracy | without recalibration: tau | mean accuracy |\n|"
         + "---|" * 6
     )
     kept: dict[str, np.ndarray] = {}
     for name in supernets():
-        values = true["blocks" if name.startswith("blocks") else "joint"]
         good, stale = (scores.row(f"{name}, {how}", dict, True) for how in ("recalibrated", "running"))
         accuracies, running = np.array(good["accuracy"]), np.array(stale["accuracy"])
         kept[name] = accuracies
-        low, high = judge(accuracies, values[:, None], draws=1000)["interval"]
+        low, high = judge(accuracies, true[:, None], draws=1000)["interval"]
         print(
-            f"| {name} | {tau(accuracies, values):.3f} ({low:.3f} to {high:.3f}) | {tau(np.array(good['likelihood']), values):.3f} | "
-            f"{100 * accuracies.mean():.1f} % | {tau(running, values):.3f} | {100 * running.mean():.1f} % |"
+            f"| {name} | {tau(accuracies, true):.3f} ({low:.3f} to {high:.3f}) | {tau(np.array(good['likelihood']), true):.3f} | "
+            f"{100 * accuracies.mean():.1f} % | {tau(running, true):.3f} | {100 * running.mean():.1f} % |"
         )
-    known = Truth(networks["joint"], true["joint"][:, None], "trained on their own")
+    known = Truth(networks, true[:, None], "trained on their own")
     for name in ("warm-up 0", "uniform 0"):
         found_here = diagnose(space, known, kept[name], baselines=cheap, features=cheap)
         print(f"diagnosis of {name}: {json.dumps({key: found_here[key] for key in ('supernet', 'baselines')})}")
         print(f"overrated with {name}: {json.dumps(found_here['profile']['features'])}; widths of block 0: ", end="")
         print(json.dumps(found_here["profile"]["options"][space.names[1]]))
-    for way in ("warm-up", "uniform", "blocks"):
+    for way in ("warm-up", "uniform"):
         print(f"{way}: S-Tau of three seeds {stability(np.array([kept[f'{way} {seed}'] for seed in SEEDS])):.3f}")
     pairs = [("warm-up", "uniform", seed) for seed in SEEDS] + [("bins", "uniform", 0), ("warm-up", "plain SGD", 0)]
     for one, other, seed in pairs:
         both = np.stack([kept[f"{one} {seed}"], kept[f"{other} {seed}"]], axis=1)
-        low, high = bootstrap(both, true["joint"], lambda v, t: tau(v[:, 0], t) - tau(v[:, 1], t))
-        difference = tau(both[:, 0], true["joint"]) - tau(both[:, 1], true["joint"])
+        low, high = bootstrap(both, true, lambda v, t: tau(v[:, 0], t) - tau(v[:, 1], t))
+        difference = tau(both[:, 0], true) - tau(both[:, 1], true)
         print(f"{one} over {other}, seed {seed}: {difference:+.3f} [{low:+.3f}, {high:+.3f}]")
     for text in BOUNDS:
         print()
