@@ -3,7 +3,7 @@
 The space is `quantised` with 6 narrow blocks, 46,656 networks, all of whose blocks have as many MACs (8, 16 and 32 channels) or whose late
 blocks have fewer (8, 12 and 16). (With the 16, 32 and 64 channels of the preset, one bit did as well as two after as many epochs.)
 Supernets are trained by uniform paths and with warm-up; evolution searches them under the BitOps of networks of one precision; the winners
-and the networks of one precision are trained on their own.
+and the networks of one precision are trained on their own, from fresh weights and from those of the supernet with warm-up.
 
 Rows and checkpoints are kept; run again to go on. About an hour on one core, with --case uneven half of it.
 
@@ -35,7 +35,10 @@ from supernet.training.loop import Way
 from supernet.training.standalone import accuracy
 
 SUPERNET = {"epochs": 60, "batch_size": 64, "lr": 0.1}
-ALONE = {"epochs": 20, "batch_size": 64, "lr": 0.1}
+STARTS = {  # of the training of networks on their own
+    "": {"epochs": 20, "batch_size": 64, "lr": 0.1},
+    ", from the supernet": {"epochs": 10, "batch_size": 64, "lr": 0.02},
+}
 EVALUATIONS = 300
 WAYS: dict[str, Callable[[], Way]] = {"": UniformPaths, ", warm-up": WarmUp}
 SEEDS = (0, 1, 2)
@@ -74,32 +77,32 @@ def main() -> None:
     cost = costs.bit_ops(supernet.space, supernet.parts())
     uniform = {option: np.full(len(supernet.space), BITS.index(option)) for option in case.precisions}
     networks = dict(uniform)
-    for bound in case.bounds:
-        limit = float(cost(uniform[bound][None])[0])
+    bounds = {bound: float(cost(uniform[bound][None])[0]) for bound in case.bounds}
+    for bound, limit in bounds.items():
         for way in case.ways:
             found = rows.row(f"search {bound}{way}", partial(searched, supernets[way], limit, cost, images), quiet=True)
             networks[f"mixed, at most {bound}{way}"] = np.array(found["winner"])
             print(f"{bound}{way}: {found['evolution']:.4f} inherited, random search {found['random']:.4f}, {found['names']}", flush=True)
-    alone: dict[str, list[float]] = {}
-    for name, network in networks.items():
-        alone[name] = [
-            rows.row(f"{name} {seed}", partial(trained, supernet, network, images, seed), quiet=True)["accuracy"] for seed in SEEDS
-        ]
-        values = 100 * np.array(alone[name])
-        print(
-            f"{name}: {cost(network[None])[0] / 1e6:.2f} M BitOps, {values.mean():.2f} +- {values.std(ddof=1):.2f} %, {values}", flush=True
-        )
-    for bound in case.bounds:
-        limit = float(cost(uniform[bound][None])[0])
-        best = max((name for name in uniform if cost(uniform[name][None])[0] <= limit), key=lambda name: np.mean(alone[name]))
-        for way in case.ways:
-            ahead = 100 * (np.array(alone[f"mixed, at most {bound}{way}"]) - np.array(alone[best]))
-            print(f"at most {bound}{way}: mixed over {best}, the best of one precision: {ahead.mean():+.2f} points, by seed {ahead}")
-    own = np.array([np.mean(values) for values in alone.values()])
-    for way, trained_one in supernets.items():
-        scores = rows.row(f"inherited{way}", partial(scored, trained_one, np.stack(list(networks.values())), images), quiet=True)
-        taus = {key: tau(np.array(scores[key]), own) for key in ("accuracy", "likelihood")}
-        print(f"inherited{way or ', uniform paths'} against alone, {len(own)} networks: tau {taus}; mean {np.mean(scores['accuracy']):.3f}")
+    for start in STARTS:
+        print(f"\ntrained on their own{start}")
+        alone = {}
+        for name, network in networks.items():
+            measure = partial(trained, supernet, network, images, start)
+            found = [rows.row(f"{name}{start} {seed}", partial(measure, seed), quiet=True) for seed in SEEDS]
+            alone[name] = values = 100 * np.array([row["accuracy"] for row in found])
+            bit_ops = cost(network[None])[0] / 1e6
+            print(f"{name}: {bit_ops:.2f} M BitOps, {values.mean():.2f} +- {values.std(ddof=1):.2f} %, {values}", flush=True)
+        for bound, limit in bounds.items():
+            best = max((name for name in uniform if cost(uniform[name][None])[0] <= limit), key=lambda name: alone[name].mean())
+            for way in case.ways:
+                ahead = alone[f"mixed, at most {bound}{way}"] - alone[best]
+                print(f"at most {bound}{way}: mixed over {best}, the best of one precision: {ahead.mean():+.2f} points, by seed {ahead}")
+        own = np.array([values.mean() for values in alone.values()])
+        for way, one in supernets.items():
+            scores = rows.row(f"inherited{way}", partial(scored, one, np.stack(list(networks.values())), images), quiet=True)
+            taus = {key: round(tau(np.array(scores[key]), own), 3) for key in ("accuracy", "likelihood")}
+            mean = np.mean(scores["accuracy"])
+            print(f"inherited{way or ', uniform paths'} against alone, {len(own)} networks: tau {taus}; mean {mean:.3f}")
 
 
 def supernet_of(way: str, layout: Layout, images: ImageData, out: Path) -> ChainSupernet:
@@ -132,10 +135,10 @@ def scored(supernet: ChainSupernet, population: np.ndarray, images: ImageData) -
     return dict(zip(("accuracy", "likelihood"), (values.tolist() for values in found), strict=True))
 
 
-def trained(supernet: ChainSupernet, network: np.ndarray, images: ImageData, seed: int) -> dict[str, Any]:
-    """Test accuracy of a network trained on its own."""
-    alone = supernet.subnet(network, fresh_seed=seed)
-    train(alone, StandAlone(), images.train, seed=seed, **ALONE)
+def trained(supernet: ChainSupernet, network: np.ndarray, images: ImageData, start: str, seed: int) -> dict[str, Any]:
+    """Test accuracy of a network trained on its own, from fresh weights or from those of the supernet."""
+    alone = supernet.subnet(network, fresh_seed=None if start else seed)
+    train(alone, StandAlone(), images.train, seed=seed, **STARTS[start])
     return {"accuracy": accuracy(alone, images.test, torch.device("cpu"))}
 
 

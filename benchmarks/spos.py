@@ -77,12 +77,12 @@ def main() -> None:
     torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     images, wanted = load(a.data), a.only or ("truth", "supernets", "search", "retrain", "tables")
-    space = joint(images, 0)
-    networks = draw_feasible(space.space, Budget(), NETWORKS, np.random.default_rng(11))
+    first = joint(images, 0)
+    networks = draw_feasible(first.space, Budget(), NETWORKS, np.random.default_rng(11))
     truth = Rows(a.out / "truth.jsonl")
     if "truth" in wanted:
         for i, row in enumerate(networks):
-            truth.row(f"joint {i}", partial(alone, space, row, images, 0, ALONE))
+            truth.row(f"joint {i}", partial(alone, first, row, images, 0, ALONE))
     scores = Rows(a.out / "scores.jsonl")
     if "supernets" in wanted:
         for name in supernets():
@@ -91,7 +91,7 @@ def main() -> None:
                 scores.row(f"{name}, {how}", partial(scored, supernet, networks, images, how == "recalibrated"), True)
     found, retrained = Rows(a.out / "search.jsonl"), Rows(a.out / "retrained.jsonl")
     if {"search", "retrain"} & set(wanted):
-        budgets = {text: bounded(space, text, images, a.out) for text in BOUNDS}
+        budgets = {text: bounded(first, text, images, a.out) for text in BOUNDS}
     if "search" in wanted:
         trained = [train_one(f"warm-up {seed}", images, a.out) for seed in SEEDS]
         for text, budget in budgets.items():
@@ -101,14 +101,14 @@ def main() -> None:
         if missing := [text for text in BOUNDS if f"{text} 0" not in found]:
             parser.error(f"the winner under {missing[0]} is not known yet; run --only search first")
         for text, budget in budgets.items():
-            random = draw_feasible(space.space, budget, 5, np.random.default_rng(12))
+            random = draw_feasible(first.space, budget, 5, np.random.default_rng(12))
             winner = np.array(found.row(f"{text} 0", dict, True)["winner"])
             for i, row in enumerate([winner, *random]):
                 for seed in SEEDS:
                     key = f"{text} {'winner' if i == 0 else f'random {i}'} {seed}"
-                    retrained.row(key, partial(alone, space, row, images, seed, RETRAINED))
+                    retrained.row(key, partial(alone, first, row, images, seed, RETRAINED))
     if "tables" in wanted:
-        tables(space, networks, truth, scores, found, retrained)
+        tables(first, networks, truth, scores, found, retrained)
 
 
 def joint(images: ImageData, seed: int) -> ChainSupernet:
