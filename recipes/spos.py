@@ -142,6 +142,7 @@ def spos(
     latency_table: o.LatencyFile = None,
     storage: o.Storage = None,
     from_run: o.FromRun = None,
+    inherit: o.Inherit = False,
     fresh: o.Fresh = False,
     device: o.Device = "auto",
 ) -> None:
@@ -185,7 +186,7 @@ def spos(
             way=way,
             explorer=lambda limits: EvolutionExplorer(supernet.space, limits, seed=seed),
             training={**training, "epochs": epochs or chosen.epochs},
-            retraining={**training, "epochs": retrain_epochs or chosen.retrain_epochs},
+            retraining={**training, "epochs": retrain_epochs or chosen.retrain_epochs, "lr": training["lr"] / (10 if inherit else 1)},
             costs={"bitops": costs.bit_ops(supernet.space, supernet.parts())} if search == "bits" else counted(supernet),
             timed=search != "bits",
             calibration_images=chosen.calibration_images,
@@ -205,7 +206,7 @@ def spos(
             latency_table=latency_table,
             storage=storage,
             from_run=from_run,
-            inherit=False,
+            inherit=inherit,
             fresh=fresh,
         )
 

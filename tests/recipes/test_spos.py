@@ -65,7 +65,7 @@ def runs(tmp_path_factory):
                 *("--search", "channels", "--blocks", folder / "blocks", "--budget", "macs=480k"),
                 *("--latency-table", phone(folder / "w.json", WIDTHS)),
             ],
-            "bits": ["--search", "bits", "--budget", "bitops=30%"],
+            "bits": ["--search", "bits", "--budget", "bitops=30%", "--inherit"],
         }
         for name, arguments in commands.items():
             guarded["out"] = folder / name
