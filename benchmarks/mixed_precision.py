@@ -46,17 +46,18 @@ SEEDS = (0, 1, 2)
 
 @dataclass(frozen=True)
 class Case:
-    """A network, the supernets that are trained for it, the precisions compared, and those whose BitOps are bounds."""
+    """A network, the supernets that are trained for it, the precisions compared, those whose BitOps are bounds, and what ranks."""
 
     layout: Layout
     ways: tuple[str, ...]
     precisions: tuple[str, ...]
     bounds: tuple[str, ...]
+    score: str
 
 
 CASES = {
-    "even": Case(Layout((8, 16, 32), (2, 2, 2), large_stem=False), ("", ", warm-up"), BITS, ("w2a2", "w2a4", "w3a4")),
-    "uneven": Case(Layout((8, 12, 16), (2, 2, 2), large_stem=False), (", warm-up",), BITS[:4], ("w2a2", "w2a4")),
+    "even": Case(Layout((8, 16, 32), (2, 2, 2), large_stem=False), ("", ", warm-up"), BITS, ("w2a2", "w2a4", "w3a4"), "accuracy"),
+    "uneven": Case(Layout((8, 12, 16), (2, 2, 2), large_stem=False), (", warm-up",), BITS[:4], ("w2a2", "w2a4"), "likelihood"),
 }
 
 
@@ -80,7 +81,7 @@ def main() -> None:
     bounds = {bound: float(cost(uniform[bound][None])[0]) for bound in case.bounds}
     for bound, limit in bounds.items():
         for way in case.ways:
-            found = rows.row(f"search {bound}{way}", partial(searched, supernets[way], limit, cost, images), quiet=True)
+            found = rows.row(f"search {bound}{way}", partial(searched, supernets[way], limit, cost, images, case.score), quiet=True)
             networks[f"mixed, at most {bound}{way}"] = np.array(found["winner"])
             print(f"{bound}{way}: {found['evolution']:.4f} inherited, random search {found['random']:.4f}, {found['names']}", flush=True)
     for start in STARTS:
@@ -114,9 +115,10 @@ def supernet_of(way: str, layout: Layout, images: ImageData, out: Path) -> Chain
     return supernet
 
 
-def searched(supernet: ChainSupernet, limit: float, cost: costs.AdditiveCost, images: ImageData) -> dict[str, Any]:
+def searched(supernet: ChainSupernet, limit: float, cost: costs.AdditiveCost, images: ImageData, score: str) -> dict[str, Any]:
     """Evolution and random search under a bound, as many evaluations each."""
-    fitness = InheritedFitness(supernet, images.search, images.train.head(512))
+    inherited = InheritedFitness(supernet, images.search, images.train.head(512))
+    fitness = inherited.likelihood if score == "likelihood" else inherited
     budget = Budget({"bitops": cost}, [Bound("bitops", upper=limit)])
     row: dict[str, Any] = {}
     for name, explorer in (("random", RandomExplorer), ("evolution", EvolutionExplorer)):
