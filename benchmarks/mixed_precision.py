@@ -36,8 +36,8 @@ from supernet.training.standalone import accuracy
 
 SUPERNET = {"epochs": 60, "batch_size": 64, "lr": 0.1}
 STARTS = {  # of the training of networks on their own
-    "": {"epochs": 20, "batch_size": 64, "lr": 0.1},
     ", from the supernet": {"epochs": 10, "batch_size": 64, "lr": 0.02},
+    "": {"epochs": 20, "batch_size": 64, "lr": 0.1},
 }
 EVALUATIONS = 300
 WAYS: dict[str, Callable[[], Way]] = {"": UniformPaths, ", warm-up": WarmUp}
