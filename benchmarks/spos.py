@@ -87,7 +87,7 @@ def main() -> None:
     if "supernets" in wanted:
         for name in supernets():
             supernet = train_one(name, images, a.out)
-            for how in ("recalibrated", "running"):
+            for how in ("recalibrated", "running")[: 2 if name in ("warm-up 0", "uniform 0") else 1]:
                 scores.row(f"{name}, {how}", partial(scored, supernet, networks, images, how == "recalibrated"), True)
     found, retrained = Rows(a.out / "search.jsonl"), Rows(a.out / "retrained.jsonl")
     if {"search", "retrain"} & set(wanted):
@@ -143,7 +143,7 @@ def train_one(name: str, images: ImageData, out: Path) -> ChainSupernet:
 
 
 def scored(supernet: ChainSupernet, population: np.ndarray, images: ImageData, calibrated: bool) -> dict[str, Any]:
-    fitness = InheritedFitness(supernet, images.search, images.train.head(512) if calibrated else None)
+    fitness = InheritedFitness(supernet, images.search.head(SEARCHED), images.train.head(512) if calibrated else None)
     accuracies, likelihoods = fitness.both(population)
     return {"accuracy": accuracies.tolist(), "likelihood": likelihoods.tolist()}
 
@@ -205,14 +205,15 @@ def tables(supernet: ChainSupernet, networks: np.ndarray, truth: Rows, scores: R
     )
     kept: dict[str, np.ndarray] = {}
     for name in supernets():
-        good, stale = (scores.row(f"{name}, {how}", dict, True) for how in ("recalibrated", "running"))
-        accuracies, running = np.array(good["accuracy"]), np.array(stale["accuracy"])
-        kept[name] = accuracies
+        row = scores.row(f"{name}, recalibrated", dict, True)
+        kept[name] = accuracies = np.array(row["accuracy"])
         low, high = judge(accuracies, true[:, None], draws=1000)["interval"]
-        print(
-            f"| {name} | {tau(accuracies, true):.3f} ({low:.3f} to {high:.3f}) | {tau(np.array(good['likelihood']), true):.3f} | "
-            f"{100 * accuracies.mean():.1f} % | {tau(running, true):.3f} | {100 * running.mean():.1f} % |"
-        )
+        by_likelihood = tau(np.array(row["likelihood"]), true)
+        line = f"| {name} | {tau(accuracies, true):.3f} ({low:.3f} to {high:.3f}) | {by_likelihood:.3f} | {100 * accuracies.mean():.1f} % |"
+        if f"{name}, running" in scores:
+            running = np.array(scores.row(f"{name}, running", dict, True)["accuracy"])
+            line += f" {tau(running, true):.3f} | {100 * running.mean():.1f} % |"
+        print(line)
     known = Truth(networks, true[:, None], "trained on their own")
     for name in ("warm-up 0", "uniform 0"):
         found_here = diagnose(space, known, kept[name], baselines=cheap, features=cheap)
