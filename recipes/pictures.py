@@ -189,7 +189,8 @@ def _box(axes: Axes, x: float, text: str, height: float, color: Any) -> float:
     axes.add_patch(
         FancyBboxPatch((x, -height / 2), width, height, boxstyle="round,pad=0,rounding_size=0.08", facecolor=color, edgecolor="#777777")
     )
-    axes.text(x + width / 2, 0, text, ha="center", va="center", fontsize=7.5, color="#111111")
+    size = min(7.5, 52 / max(map(len, text.split("\n"))))  # long words fit the box as well
+    axes.text(x + width / 2, 0, text, ha="center", va="center", fontsize=size, color="#111111")
     return x + width
 
 
