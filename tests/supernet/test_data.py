@@ -164,6 +164,24 @@ def test_a_folder_without_a_test_part_is_split(folder):
     assert sum(map(len, rows)) == len(set.union(*rows)) == 24
 
 
+def test_colours_of_a_folder_vary_in_training_only(folder):
+    """Grey images of one brightness stay what they are without it; with it, every training image has its own."""
+    from PIL import Image
+
+    for file in (folder / "train").rglob("*.png"):
+        Image.new("RGB", (40, 40), (128, 128, 128)).save(file)
+    spread = {}
+    for jitter in (0.0, 0.4):
+        data = load(str(folder), image_size=32, color_jitter=jitter, workers=0)
+        images = next(data.train.epoch(len(data.train), (0, 0), CPU))[0]
+        spread[jitter] = float(images.mean((1, 2, 3)).std())
+        assert float(next(data.train.batches(4, CPU))[0].std((0, 2, 3)).max()) < 1e-5
+    assert spread[0.0] < 1e-5
+    assert spread[0.4] > 0.1
+    with pytest.raises(UsageError, match="images of a folder only"):
+        load("digits", color_jitter=0.4)
+
+
 def test_wrong_folders(folder):
     (folder / "train" / "empty").mkdir()
     with pytest.raises(UsageError, match="empty"):
