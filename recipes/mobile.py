@@ -81,17 +81,4 @@ def mobile(
             costs=counted(supernet),
             screening=screening,
         )
-        one_shot(
-            job,
-            images,
-            arguments,
-            out=out,
-            budget=budget,
-            evaluations=evaluations,
-            seed=seed,
-            latency_table=latency_table,
-            storage=storage,
-            from_run=from_run,
-            inherit=inherit,
-            fresh=fresh,
-        )
+        one_shot(job, images, arguments, out=out, fresh=fresh)

@@ -6,7 +6,7 @@ What a recipe chooses (the space, how the supernet is trained, what proposes can
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,30 +61,19 @@ class OneShot:
     trained_as: Mapping[str, Any] | None = None
 
 
-def one_shot(
-    job: OneShot,
-    images: ImageData,
-    arguments: dict[str, Any],
-    *,
-    out: str,
-    budget: Sequence[str],
-    evaluations: int,
-    seed: int,
-    latency_table: str | None,
-    storage: str | None,
-    from_run: str | None,
-    inherit: bool,
-    fresh: bool,
-) -> None:
+def one_shot(job: OneShot, images: ImageData, arguments: dict[str, Any], *, out: str, fresh: bool) -> None:
     """Run the movements into the run folder `out`, each unless its output is there; under `torchrun`, on all processes.
 
     Args:
         job: what the recipe chose.
         images: to train, search and test on.
-        arguments: of the recipe, which another start of the run must agree with.
-        out, budget, evaluations, seed, latency_table, storage, from_run, inherit, fresh: see `recipes.options`.
+        arguments: of the recipe, which another start of the run must agree with; data, budget, evaluations, seed, latency_table,
+            storage, from_run and inherit (see `recipes.options`) are among them.
+        out, fresh: see `recipes.options`.
     """
     supernet, where = job.supernet, job.training["device"]
+    seed, inherit, from_run = arguments["seed"], arguments["inherit"], arguments["from_run"]
+    latency_table, storage = arguments["latency_table"], arguments["storage"]
     identity = {"data": arguments["data"], "image_shape": list(images.image_shape), "classes": list(images.classes), **job.space}
     identity = {**(job.trained_as or {}), **identity}
     if rank() > 0:
@@ -94,7 +83,7 @@ def one_shot(
         return
 
     with RunFolder(out, arguments, fresh=fresh) as run:
-        limits, table = movements.bounded(run, supernet, job.costs, budget, latency_table, seed, timed=job.timed)
+        limits, table = movements.bounded(run, supernet, job.costs, arguments["budget"], latency_table, seed, timed=job.timed)
         studies = movements.begin(run, table, supernet.space, storage)
 
         movements.train_supernet(run, supernet, job.way, images, identity, from_run, **job.training)
@@ -102,7 +91,7 @@ def one_shot(
         calibration = images.train.head(job.calibration_images)
         fitness = InheritedFitness(supernet, images.search.head(len(images.search)), calibration, device=where)
         worker = f"{platform.node()}:{Path(out).resolve()}" if storage else "0"
-        found, control = movements.search_beside_random(job.explorer(limits), fitness, studies, evaluations, worker)
+        found, control = movements.search_beside_random(job.explorer(limits), fitness, studies, arguments["evaluations"], worker)
 
         winner = movements.choose(run, supernet, limits, found, images, measured=job.timed and latency_table is None)
         architecture = supernet.space.from_names(winner["architecture"])

@@ -178,10 +178,11 @@ def spos(
         }
         way = way_of(sampler or ("uniform" if search == "blocks" else "warm-up"), supernet)
         way.begin_epoch(0, epochs or chosen.epochs)  # too few epochs are refused here, before anything is measured
+        family = "quantised" if search == "bits" else "shuffle"
         job = OneShot(
             recipe="spos",
             supernet=supernet,
-            family="quantised" if search == "bits" else "shuffle",
+            family=family,
             space=space,
             way=way,
             explorer=lambda limits: EvolutionExplorer(supernet.space, limits, seed=seed),
@@ -191,24 +192,11 @@ def spos(
             timed=search != "bits",
             calibration_images=chosen.calibration_images,
             reestimate=True,
-            trained_as={"family": "quantised" if search == "bits" else "shuffle", "blocks": fixed},
+            trained_as={"family": family, "blocks": fixed},
         )
         if search == "bits" and rank() == 0:
             say("latency is no cost here: bits are simulated in floating point, which says nothing of a device that computes with few")
-        one_shot(
-            job,
-            images,
-            arguments,
-            out=out,
-            budget=budget,
-            evaluations=evaluations,
-            seed=seed,
-            latency_table=latency_table,
-            storage=storage,
-            from_run=from_run,
-            inherit=inherit,
-            fresh=fresh,
-        )
+        one_shot(job, images, arguments, out=out, fresh=fresh)
 
 
 def check(search: str, preset: str | None, sampler: str | None, blocks: str | None, latency_table: str | None) -> None:
