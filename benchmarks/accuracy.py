@@ -36,7 +36,7 @@ from predictors import (
     measures,
     one_hot,
 )
-from predictors.neural import OptionLSTM, OptionMLP
+from predictors.accuracy.neural import OptionLSTM, OptionMLP
 from supernet.blocks import InvertedResidual
 
 SIZES = (25, 50, 100, 400)

@@ -29,8 +29,8 @@ from evonas.tabular import nasbench_macro
 from supernet import FineTunedFitness, InheritedFitness, OrderedPaths, load, macro, split, train
 from supernet.chain import ChainSupernet
 from supernet.data import ImageData, TensorPart
-from supernet.follow import Follower, ends_of_epochs
-from supernet.sharing import own_group, random_groups, similar_groups
+from supernet.diagnosis.follow import Follower, ends_of_epochs
+from supernet.diagnosis.sharing import own_group, random_groups, similar_groups
 
 FREE, OPTIONS = (0, 1, 2, 3, 5, 6), ("identity", "mb6_k5")
 BATCH, LR, SCORED, SEEDS, STRIDE = 64, 0.05, 300, 3, 4

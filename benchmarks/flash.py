@@ -24,7 +24,7 @@ from sklearn.linear_model import Ridge
 
 from evonas.space import Population
 from predictors import BoostedTrees, DegreeAccuracy, GaussianProcess, nn_degree, nn_mass
-from predictors.nn_degree import COUNTS
+from predictors.flash.nn_degree import COUNTS
 from supernet import StandAlone, accuracy, load, train
 from supernet.data import ImageData
 from supernet.spaces.skip import SkipFamily, skip_cells

@@ -17,8 +17,8 @@ import numpy as np
 from rows import Rows
 
 from predictors import fit_hardware
-from predictors.hardware import FEATURES
-from predictors.runtime import measure
+from predictors.devices.runtime import measure
+from predictors.flash.hardware import FEATURES
 from supernet import skip_cells
 from supernet.spaces.skip import SkipFamily
 

@@ -24,9 +24,9 @@ from sklearn.pipeline import make_pipeline, make_union
 from evonas import BayesianExplorer, Budget, EvolutionExplorer, Explorer, RandomExplorer, ScreenedExplorer, open_study, parse_bounds, search
 from evonas.files import read_json
 from predictors import BoostedTrees, GaussianProcess, NormalScores, macs, measures, one_hot, params, read_table
-from recipes import options
 from recipes.mobile import CALIBRATION_IMAGES
-from recipes.screens import SCREENS
+from recipes.runner import options
+from recipes.runner.screens import SCREENS
 from supernet import InheritedFitness, load, mbconv
 from supernet.chain import ChainSupernet
 from supernet.training.loop import load_checkpoint

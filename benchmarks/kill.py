@@ -73,7 +73,7 @@ def command(out: Path, table: Path) -> list[str]:
     settings = {"data": "digits", "epochs": 25, "retrain-epochs": 25, "evaluations": 400, "depths": ",".join(map(str, DEPTHS))}
     options = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
     bounds = ["--budget", "macs=700k", "--budget", "latency=7ms", "--latency-table", str(table)]
-    return [sys.executable, "-m", "recipes.cli", "mobile", *options, *bounds, "--device", "cpu", "--out", str(out)]
+    return [sys.executable, "-m", "recipes", "mobile", *options, *bounds, "--device", "cpu", "--out", str(out)]
 
 
 def write_table(path: Path) -> Path:

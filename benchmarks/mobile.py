@@ -22,7 +22,7 @@ from evonas import Budget, parse_bounds
 from evonas.files import read_json
 from evonas.sampling import draw_feasible
 from predictors import macs, params, read_table
-from predictors.runtime import measure
+from predictors.devices.runtime import measure
 from recipes.mobile import mobile
 from supernet import StandAlone, accuracy, load, mbconv, train
 

@@ -28,15 +28,15 @@ import torch
 from rows import Rows
 
 from evonas import Budget, EvolutionExplorer, RandomExplorer, open_study, search
+from evonas.diagnosis import Truth, diagnose
 from evonas.profile import parse_bounds
 from evonas.ranking import bootstrap, judge, stability, tau
 from evonas.sampling import draw_feasible
 from predictors import costs
-from predictors.latency import LatencyTable, corrected, measure_blocks, read_table, spread
-from predictors.runtime import measure
+from predictors.devices.runtime import measure
+from predictors.devices.table import LatencyTable, corrected, measure_blocks, read_table, spread
 from supernet import BinnedPaths, ImageData, InheritedFitness, StandAlone, UniformPaths, WarmUp, load, recalibrate, shuffle, train
 from supernet.chain import ChainSupernet
-from supernet.gap import Truth, diagnose
 from supernet.spaces import WIDTHS
 from supernet.training import loop
 from supernet.training.binned import usual_range

@@ -20,8 +20,8 @@ from sklearn.linear_model import Ridge
 
 from evonas import Choice, SearchSpace
 from evonas.tabular import nasbench201, nasbench201_latency, read_arrays
-from predictors.devices import KnownDevices, MeasuredDevice
-from predictors.transfer import DeviceTransfer, worth_measuring
+from predictors.devices.known import KnownDevices, MeasuredDevice
+from predictors.devices.transfer import DeviceTransfer, worth_measuring
 
 REPORTED = ("titan_rtx_{}", "gold_6226", "fpga", "pixel2", "raspi4", "eyeriss", "pixel3", "samsung_a50")
 

@@ -27,7 +27,7 @@ from evonas import Budget, EvolutionExplorer, UsageError, open_study, search
 from evonas.budget import Bound
 from evonas.space import Population
 from predictors import DegreeAccuracy, HardwareCost, PredictedAccuracy, fit_hardware, flash_search, measures, nn_degree
-from predictors.flash import accuracy_per_cost
+from predictors.flash.objective import accuracy_per_cost
 from supernet import skip_cells
 from supernet.spaces.skip import SkipFamily
 

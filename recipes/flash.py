@@ -23,16 +23,17 @@ from evonas.files import read_json, write_json
 from evonas.space import Architecture, Population
 from evonas.study import repair_journal
 from evonas.units import format_quantity
-from predictors import flash_search, read_hardware, runtime
-from predictors.devices import MeasuredDevice, read_device, write_device
-from predictors.flash import ACCURACY, PredictedAccuracy, accuracy_per_cost, require_accuracy_bound
-from predictors.hardware import HardwareCost, fit_hardware
-from predictors.two_level import Optimum
-from recipes import options as o
-from recipes.delivery import bounds_of, deliver, named_costs, versions
-from recipes.flash_report import accuracy_model, write_flash_report
-from recipes.progress import bar, say, show_profile
-from recipes.run_folder import RunFolder
+from predictors import flash_search, read_hardware
+from predictors.devices import runtime
+from predictors.devices.known import MeasuredDevice, read_device, write_device
+from predictors.flash.hardware import HardwareCost, fit_hardware
+from predictors.flash.objective import ACCURACY, PredictedAccuracy, accuracy_per_cost, require_accuracy_bound
+from predictors.flash.two_level import Optimum
+from recipes.runner import options as o
+from recipes.runner.delivery import bounds_of, deliver, named_costs, versions
+from recipes.runner.pages.flash import accuracy_model, write_flash_report
+from recipes.runner.progress import bar, say, show_profile
+from recipes.runner.run_folder import RunFolder
 from supernet import StandAlone, TrainedFitness, accuracy, load, pick_device, skip_cells, train
 from supernet.data import ImageData
 from supernet.spaces.skip import SkipFamily

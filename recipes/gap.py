@@ -17,6 +17,7 @@ import torch
 import typer
 
 from evonas import Budget, RandomExplorer, open_study, search
+from evonas.diagnosis import FEWEST, Cause, Repeated, Truth, diagnose
 from evonas.errors import UsageError, unknown
 from evonas.files import read_json, write_json
 from evonas.ranking import Floats
@@ -26,11 +27,11 @@ from evonas.space import SearchSpace
 from evonas.study import repair_journal
 from evonas.tabular import Table, nasbench_macro
 from predictors import costs, naswot
-from recipes import options as o
-from recipes.delivery import versions
-from recipes.gap_report import in_one_line, write_gap_report
-from recipes.progress import bar, say
-from recipes.run_folder import RunFolder
+from recipes.runner import options as o
+from recipes.runner.delivery import versions
+from recipes.runner.pages.gap import in_one_line, write_gap_report
+from recipes.runner.progress import bar, say
+from recipes.runner.run_folder import RunFolder
 from supernet import (
     FairPaths,
     InheritedFitness,
@@ -45,11 +46,10 @@ from supernet import (
     train,
     two_node,
 )
-from supernet import causes as c
 from supernet.chain import ChainSupernet
 from supernet.data import ImageData
-from supernet.follow import Follower, ends_of_epochs, last_steps
-from supernet.gap import FEWEST, Cause, Repeated, Truth, diagnose
+from supernet.diagnosis import causes as c
+from supernet.diagnosis.follow import Follower, ends_of_epochs, last_steps
 from supernet.spaces import WIDTHS
 from supernet.training.loop import Way
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 from evonas import Budget, EvolutionExplorer, Explorer, ScreenedExplorer
-from recipes import options as o
-from recipes.movements import counted
-from recipes.one_shot import OneShot, one_shot
-from recipes.screens import screen
+from recipes.runner import options as o
+from recipes.runner.movements import counted
+from recipes.runner.one_shot import OneShot, one_shot
+from recipes.runner.screens import screen
 from supernet import UniformPaths, load, mbconv, pick_device
 from supernet.training.team import first_goes_first, team
 
@@ -48,7 +48,7 @@ def mobile(
 
     Example: evonas mobile --data digits --budget macs=600k --budget latency=0.03ms --out runs/demo
 
-    On many devices: torchrun --nproc-per-node 4 -m recipes.cli mobile ... (all of them train, the first one searches)
+    On many devices: torchrun --nproc-per-node 4 -m recipes mobile ... (all of them train, the first one searches)
     """
     arguments = {name: value for name, value in locals().items() if name not in ("out", "fresh", "device")}
     where = pick_device(device)

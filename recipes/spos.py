@@ -25,11 +25,11 @@ from evonas import EvolutionExplorer
 from evonas.errors import UsageError, unknown
 from evonas.files import read_json
 from predictors import costs
-from recipes import options as o
-from recipes.movements import counted
-from recipes.one_shot import OneShot, one_shot
-from recipes.progress import say
-from recipes.run_folder import finished
+from recipes.runner import options as o
+from recipes.runner.movements import counted
+from recipes.runner.one_shot import OneShot, one_shot
+from recipes.runner.progress import say
+from recipes.runner.run_folder import finished
 from supernet import BinnedPaths, ImageData, UniformPaths, WarmUp, load, pick_device, quantised, shuffle
 from supernet.chain import ChainSupernet
 from supernet.loading import FOLDER_IMAGE_SIZE

@@ -2,10 +2,10 @@
 
 from supernet.chain import ChainSupernet
 from supernet.data import ImageData
+from supernet.diagnosis.sharing import split
 from supernet.fine_tuning import FineTunedFitness
 from supernet.fitness import InheritedFitness, recalibrate, score_one_by_one
 from supernet.loading import load
-from supernet.sharing import split
 from supernet.spaces import macro, mbconv, quantised, shuffle, skip_cells, two_node
 from supernet.training.binned import BinnedPaths
 from supernet.training.fair import FairPaths

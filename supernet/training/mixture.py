@@ -2,7 +2,7 @@
 
 Liu et al., "DARTS: Differentiable Architecture Search", 2018, arXiv 1806.09055, trains sums of all options and keeps one of each in
 the end; what is lost then is the discretisation loss (Xie et al., 2020, arXiv 2008.01475). Here gates are not learned: every step draws
-them from the uniform Dirichlet distribution, so that weights fit mixtures in general. `supernet.causes` measures what their paths
+them from the uniform Dirichlet distribution, so that weights fit mixtures in general. `supernet.diagnosis.causes` measures what their paths
 are worth.
 """
 

@@ -4,7 +4,7 @@ import numpy as np
 import optuna
 import pytest
 
-import recipes.registry  # noqa: F401 (registers what needs a predictor)
+import recipes.runner.registry  # noqa: F401 (registers what needs a predictor)
 from evonas import (
     EXPLORERS,
     AgeingEvolutionExplorer,

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from evonas import Choice, SearchSpace, UsageError
-from predictors.devices import KnownDevices, MeasuredDevice, read_device, read_devices, write_device
-from predictors.learned_latency import learned
+from predictors.devices.known import KnownDevices, MeasuredDevice, read_device, read_devices, write_device
+from predictors.devices.learned import learned
 
 SPACE = SearchSpace(tuple(Choice(f"block{i}", ("conv3", "conv5", "skip")) for i in range(6)))
 

@@ -13,8 +13,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from evonas import Choice, SearchSpace
 from evonas.tabular import nasbench201, nasbench201_space
 from predictors import BoostedTrees, GaussianProcess, one_hot
-from predictors.encoding import option_counts, option_numbers
-from predictors.gaussian_process import JITTER, _negative_log_posterior
+from predictors.accuracy.encoding import option_counts, option_numbers
+from predictors.accuracy.gaussian_process import JITTER, _negative_log_posterior
 
 
 @parametrize_with_checks([GaussianProcess()])

@@ -8,7 +8,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from evonas import UsageError
 from predictors import NonNegativeLinear, fit_hardware, read_hardware
-from predictors.hardware import FEATURES, matrix
+from predictors.flash.hardware import FEATURES, matrix
 from supernet import skip_cells
 
 FAMILY = skip_cells((3, 16, 16), 10, layout="small")

@@ -10,8 +10,8 @@ import torch
 
 from evonas import UsageError
 from predictors import corrected, costs, measure_blocks, read_table
-from predictors.latency import LatencyTable, additive, spread
-from predictors.runtime import export, largest_difference, measure, run, time_onnx
+from predictors.devices.runtime import export, largest_difference, measure, run, time_onnx
+from predictors.devices.table import LatencyTable, additive, spread
 from supernet import mbconv, shuffle
 
 
@@ -81,7 +81,7 @@ def test_a_narrowed_space_measures_what_it_allows(tmp_path, monkeypatch):
     supernet = shuffle((1, 8, 8), 10, widths=("0.5", "1.0"))
     narrowed = supernet.space.narrow({name: ["shuffle_k3"] for name in supernet.space.names[::2]})
     calls = []
-    monkeypatch.setattr("predictors.latency.measure", lambda module, *rest: float(calls.append(module) or len(calls)))
+    monkeypatch.setattr("predictors.devices.table.measure", lambda module, *rest: float(calls.append(module) or len(calls)))
     table = measure_blocks(narrowed, supernet.parts(), tmp_path)
     assert len(calls) == 2 + 2 * 4  # stem, head, two widths on four different shapes
     table.save(tmp_path / "t.json", narrowed)

@@ -10,7 +10,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from evonas import CellGrowth, Choice, SearchSpace
 from evonas.cells import cell_blocks, cell_sizes, cell_space
 from predictors import Ensemble
-from predictors.neural import CellLSTM, CellMLP, OptionLSTM, OptionMLP
+from predictors.accuracy.neural import CellLSTM, CellMLP, OptionLSTM, OptionMLP
 
 
 @parametrize_with_checks([Ensemble(Ridge())])

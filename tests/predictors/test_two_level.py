@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from evonas import Budget, Choice, SearchSpace, UsageError
 from evonas.budget import Bound
 from predictors import DegreeAccuracy, HardwareCost, PredictedAccuracy, flash_search, measures, nn_degree, two_level_search
-from predictors.flash import accuracy_per_cost
+from predictors.flash.objective import accuracy_per_cost
 from supernet import skip_cells
 
 COSTS = ("latency", "energy", "area")

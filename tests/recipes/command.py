@@ -10,13 +10,13 @@ from unittest import mock
 
 def evonas(*arguments, cwd=None, timeout=300):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-    command = [sys.executable, "-m", "recipes.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "recipes", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=timeout, env=environment, check=False)
 
 
 def here(*arguments):
     """The entry point in this process; what it returns is like what `evonas` returns."""
-    from recipes.cli import main
+    from recipes.runner.cli import main
 
     out, err = io.StringIO(), io.StringIO()
     with mock.patch.object(sys, "argv", ["evonas", *map(str, arguments)]), redirect_stdout(out), redirect_stderr(err):

@@ -42,7 +42,7 @@ def prepare(folder):
         folder / "images.npz", x_train=images[:400], y_train=digits.target[:400], x_test=images[400:600], y_test=digits.target[400:600]
     )
     layers = [f"stage{s}.block{b}" for s, depth in enumerate((1, 2, 1)) for b in range(depth)]
-    choices = {f"{layer}.op": {name: ms for name, ms in OPERATORS.items()} for layer in layers}
+    choices = {f"{layer}.op": dict(OPERATORS) for layer in layers}
     del choices["stage1.block0.op"]["skip"], choices["stage2.block0.op"]["skip"]
     (folder / "phone.json").write_text(json.dumps({"device": "a phone", "unit": "ms", "constant": 0.5, "choices": choices}))
     layers = [f"stage{s}.block{b}" for s, depth in enumerate((2, 3)) for b in range(depth)]

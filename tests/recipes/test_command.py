@@ -18,8 +18,8 @@ from command import evonas, here
 
 from evonas import History
 from evonas.study import open_study, space_of
-from predictors.runtime import run as run_onnx
-from recipes.delivery import load_model
+from predictors.devices.runtime import run as run_onnx
+from recipes.runner.delivery import load_model
 from supernet import load, mbconv
 
 SMALL = ["--data", "digits", "--epochs", "6", "--retrain-epochs", "6", "--evaluations", "120", "--depths", "1,2,1", "--device", "cpu"]
@@ -122,7 +122,7 @@ def killed_often(command, out, moments):
     """Run the command again and again, killed with SIGKILL after each of the moments (seconds), then to its end."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     for moment in moments:
-        process = subprocess.Popen([sys.executable, "-m", "recipes.cli", *map(str, command)], env=environment, stdout=subprocess.DEVNULL)
+        process = subprocess.Popen([sys.executable, "-m", "recipes", *map(str, command)], env=environment, stdout=subprocess.DEVNULL)
         try:
             process.wait(moment)
         except subprocess.TimeoutExpired:
@@ -242,7 +242,7 @@ def test_unknown_commands_and_help(monkeypatch):
 
 def test_list_shows_everything_that_is_registered():
     from evonas import EXPLORERS
-    from recipes.registry import RECIPES
+    from recipes.runner.registry import RECIPES
     from supernet.loading import DATA_SETS
     from supernet.spaces import SPACES
 
@@ -264,7 +264,7 @@ def test_the_dashboard_knows_trials_and_constraints(finished):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    server = subprocess.Popen([sys.executable, "-m", "recipes.cli", "dashboard", str(out), "--port", str(port)], stdout=subprocess.DEVNULL)
+    server = subprocess.Popen([sys.executable, "-m", "recipes", "dashboard", str(out), "--port", str(port)], stdout=subprocess.DEVNULL)
     try:
         address = f"http://127.0.0.1:{port}/api/studies"
         for _ in range(100):

@@ -12,11 +12,11 @@ from command import evonas
 
 from evonas import UsageError
 from predictors import MeasuredDevice, count_macs, count_params, macs, read_device, write_device
-from predictors.runtime import command_backend
-from predictors.runtime import run as run_onnx
-from recipes.delivery import load_model
+from predictors.devices.runtime import command_backend
+from predictors.devices.runtime import run as run_onnx
 from recipes.flash import flash
-from recipes.measure import _chosen, measure_device
+from recipes.runner.delivery import load_model
+from recipes.runner.measure import _chosen, measure_device
 from supernet import load, mbconv, skip_cells
 
 SMALL = ["--data", "digits", "--measured", "10", "--samples", "6", "--sample-epochs", "2", "--retrain-epochs", "8", "--device", "cpu"]

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from evonas import UsageError
+from evonas.diagnosis import Repeated, Truth, compared, diagnose
 from evonas.ranking import tau
-from recipes.cli import app
 from recipes.gap import _trained_truth, gap
-from recipes.gap_report import in_one_line, write_gap_report
-from recipes.run_folder import RunFolder
+from recipes.runner.cli import app
+from recipes.runner.pages.gap import in_one_line, write_gap_report
+from recipes.runner.run_folder import RunFolder
 from supernet import two_node
-from supernet.gap import Repeated, Truth, compared, diagnose
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def finished(table, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("recipes.gap.TrainedFitness", lambda network, images, **settings: lambda population: population.sum(axis=1) / 20)
         for name, fewer in (
-            ("supernet.causes.CALIBRATION_IMAGES", 64),
+            ("supernet.diagnosis.causes.CALIBRATION_IMAGES", 64),
             ("recipes.gap.NASWOT_IMAGES", 8),
         ):
             patch.setattr(name, fewer)

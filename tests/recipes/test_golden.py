@@ -19,7 +19,7 @@ def same(ours, theirs):
 def test_a_tiny_run_ends_as_it_always_did(name, tmp_path):
     recorded = json.loads(golden.FIXTURE.read_text())
     if golden.canary() != recorded["canary"]:
-        pytest.skip("this processor, or this torch, rounds otherwise than the one that recorded: run tests/recipes/golden.py before a change")
+        pytest.skip("this processor, or this torch, rounds otherwise than the one that recorded")
     golden.prepare(tmp_path)
     ours, theirs = golden.summary(name, golden.run(name, tmp_path)), recorded["runs"][name]
     for key in theirs:

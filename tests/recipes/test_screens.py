@@ -7,7 +7,7 @@ import pytest
 
 from evonas import UsageError
 from predictors import inverted_residual_degree, inverted_residual_mass
-from recipes.screens import SCREENS, degree_features, screen
+from recipes.runner.screens import SCREENS, degree_features, screen
 from supernet import mbconv
 from supernet.blocks import InvertedResidual
 

@@ -12,11 +12,11 @@ import recipes.spos
 from evonas.study import open_study
 from predictors import costs
 from predictors.costs import AdditiveCost
-from predictors.devices import read_device
-from predictors.latency import LatencyTable
-from predictors.runtime import run as run_onnx
-from recipes.delivery import load_model
-from recipes.movements import REESTIMATION_SEED, _from_measurements, reestimate
+from predictors.devices.known import read_device
+from predictors.devices.runtime import run as run_onnx
+from predictors.devices.table import LatencyTable
+from recipes.runner.delivery import load_model
+from recipes.runner.movements import REESTIMATION_SEED, _from_measurements, reestimate
 from recipes.spos import PRESETS, SIZES
 from supernet import load, quantised, shuffle
 from supernet.spaces import WIDTHS
@@ -205,7 +205,7 @@ def test_statistics_are_taken_anew_over_all_training_images(digits):
 
 def test_a_device_is_measured_on_the_space_that_is_searched(tmp_path, monkeypatch):
     """Networks with widths are measured, and the file is read back; options of another space are refused."""
-    monkeypatch.setattr("recipes.measure.measure", lambda module, *rest: float(sum(p.numel() for p in module.parameters())) / 1e4)
+    monkeypatch.setattr("recipes.runner.measure.measure", lambda module, *rest: float(sum(p.numel() for p in module.parameters())) / 1e4)
     board = tmp_path / "board.csv"
     done = here("measure", "--data", "digits", "--space", "shuffle-widths", "--networks", "20", "--out", board)
     assert done.returncode == 0, done.stderr

@@ -8,12 +8,21 @@ import pytest
 import torch
 
 from evonas import Choice, SearchSpace, UsageError
+from evonas.diagnosis import Cause, Repeated, Truth, diagnose, profile
 from evonas.ranking import tau
 from supernet import FineTunedFitness, InheritedFitness, StandAlone, UniformPaths, accuracy, macro, train, two_node
-from supernet.causes import Bench, discretisation, fairness, gradient_cosine, space_size, stale_statistics, stale_weights, updates_of
+from supernet.diagnosis.causes import (
+    Bench,
+    discretisation,
+    fairness,
+    gradient_cosine,
+    space_size,
+    stale_statistics,
+    stale_weights,
+    updates_of,
+)
+from supernet.diagnosis.follow import Follower, ends_of_epochs, last_steps
 from supernet.fitness import recalibrate
-from supernet.follow import Follower, ends_of_epochs, last_steps
-from supernet.gap import Cause, Repeated, Truth, diagnose, profile
 from supernet.training.fair import FairPaths
 
 CPU = torch.device("cpu")

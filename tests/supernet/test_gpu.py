@@ -20,7 +20,7 @@ from supernet import (
     train,
     two_node,
 )
-from supernet.causes import gradient_cosine
+from supernet.diagnosis.causes import gradient_cosine
 from supernet.training.mixture import Mixtures
 
 pytestmark = pytest.mark.gpu

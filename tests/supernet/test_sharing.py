@@ -8,8 +8,8 @@ import torch
 
 from evonas import UsageError
 from supernet import InheritedFitness, OrderedPaths, macro, split, train, two_node
+from supernet.diagnosis.sharing import own_group, random_groups, similar_groups
 from supernet.fitness import score_one_by_one
-from supernet.sharing import own_group, random_groups, similar_groups
 
 NETWORKS = 64
 

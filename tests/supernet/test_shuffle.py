@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from evonas import UsageError
 from predictors import costs
 from supernet import InheritedFitness, StandAlone, UniformPaths, score_one_by_one, shuffle, split, train
-from supernet.sharing import random_groups
+from supernet.diagnosis.sharing import random_groups
 from supernet.slicing import SlicedConv, WideConv
 from supernet.spaces import WIDTHS
 from supernet.spaces.layout import Layout, Stage, preset_for

@@ -7,7 +7,7 @@ from torch import nn
 
 from evonas import UsageError
 from predictors import count_macs, count_params
-from predictors.runtime import export, largest_difference
+from predictors.devices.runtime import export, largest_difference
 from supernet import StandAlone, TrainedFitness, accuracy, skip_cells, train
 from supernet.spaces.skip import SkipCell, chosen_channels
 

@@ -8,7 +8,7 @@ from torch.nn.functional import one_hot
 from evonas import UsageError
 from predictors import count_macs, count_params, macs, params
 from supernet import macro, mbconv, split, two_node
-from supernet.sharing import similar_groups
+from supernet.diagnosis.sharing import similar_groups
 
 
 @pytest.fixture(scope="module")

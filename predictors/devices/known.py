@@ -26,9 +26,9 @@ from sklearn.pipeline import make_pipeline
 from evonas.errors import UsageError, unknown
 from evonas.files import written_whole
 from evonas.space import Population, SearchSpace
-from predictors.boosted import BoostedTrees
-from predictors.encoding import one_hot
-from predictors.transfer import DeviceTransfer
+from predictors.accuracy.boosted import BoostedTrees
+from predictors.accuracy.encoding import one_hot
+from predictors.devices.transfer import DeviceTransfer
 
 Floats = npt.NDArray[np.float64]
 

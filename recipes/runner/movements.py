@@ -20,13 +20,14 @@ from evonas.files import read_json, write_json
 from evonas.search import Fitness
 from evonas.space import Architecture, SearchSpace
 from evonas.study import open_storage, repair_journal
-from predictors import costs, runtime
-from predictors.devices import read_device, read_devices
-from predictors.latency import LatencyTable, Residual, additive, corrected, measure_blocks, read_table, spread
-from predictors.learned_latency import learned
-from recipes.delivery import first_within
-from recipes.progress import bar, say, show_profile
-from recipes.run_folder import RunFolder, studies_of
+from predictors import costs
+from predictors.devices import runtime
+from predictors.devices.known import read_device, read_devices
+from predictors.devices.learned import learned
+from predictors.devices.table import LatencyTable, Residual, additive, corrected, measure_blocks, read_table, spread
+from recipes.runner.delivery import first_within
+from recipes.runner.progress import bar, say, show_profile
+from recipes.runner.run_folder import RunFolder, studies_of
 from supernet.chain import ChainSupernet
 from supernet.data import ImageData
 from supernet.fitness import recalibrate

@@ -13,11 +13,11 @@ from sklearn.pipeline import make_pipeline
 from evonas import History, open_study
 from evonas.files import read_json, written_whole
 from predictors import DegreeAccuracy, measures, nn_degree
-from predictors.devices import read_device
-from predictors.hardware import read_hardware
-from recipes import pictures
-from recipes.report import cost_rows
-from recipes.run_folder import finished
+from predictors.devices.known import read_device
+from predictors.flash.hardware import read_hardware
+from recipes.runner.pages import pictures
+from recipes.runner.pages.one_shot import cost_rows
+from recipes.runner.run_folder import finished
 from supernet import skip_cells
 from supernet.spaces.skip import SkipFamily
 
@@ -59,7 +59,7 @@ def write_flash_report(path: str | Path) -> Path:
         images.append(("latency.png", f"The latency model against {len(predicted)} measured networks"))
     options = list(result["architecture"].values())[1:]
     cells = list(zip(options[::2], options[1::2], strict=True))
-    page = jinja2.Environment(loader=jinja2.PackageLoader("recipes"), autoescape=True).get_template("flash.html")
+    page = jinja2.Environment(loader=jinja2.PackageLoader("recipes.runner.pages"), autoescape=True).get_template("flash.html")
     text = page.render(name=folder.name, result=result, config=config, images=images, rows=cost_rows(result), cells=cells)
     with written_whole(folder / "report.html") as temporary:
         temporary.write_text(text)

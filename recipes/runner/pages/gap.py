@@ -9,8 +9,8 @@ import jinja2
 import numpy as np
 
 from evonas.files import read_json, written_whole
-from recipes import gap_pictures as pictures
-from recipes.run_folder import finished
+from recipes.runner.pages import gap_pictures as pictures
+from recipes.runner.run_folder import finished
 
 ENOUGH_IN_TOP = 20
 NOISY = 0.3
@@ -44,7 +44,7 @@ def write_gap_report(path: str | Path) -> Path:
         text = "64 networks ranked at the ends of the last epochs and after each of the last steps, with running statistics"
         images.append(_drawn(pictures.swings, folder / "gap_stability.png", text, diagnosis["stability"]))
     details = {cause["name"]: _readable(cause["details"]) for cause in diagnosis["causes"]}
-    page = jinja2.Environment(loader=jinja2.PackageLoader("recipes"), autoescape=True).get_template("gap.html")
+    page = jinja2.Environment(loader=jinja2.PackageLoader("recipes.runner.pages"), autoescape=True).get_template("gap.html")
     text = page.render(
         name=folder.name, result=result, config=config, images=images, said=in_one_line(diagnosis), details=details, **diagnosis
     )

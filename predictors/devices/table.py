@@ -33,7 +33,7 @@ from evonas.errors import UsageError, unknown
 from evonas.files import read_json, write_json
 from evonas.space import Architecture, Population, SearchSpace
 from predictors.costs import AdditiveCost, Part, tabulate
-from predictors.runtime import Backend, measure, time_onnx
+from predictors.devices.runtime import Backend, measure, time_onnx
 
 ADDED_UP = 4000
 JOINED = ","

@@ -17,12 +17,12 @@ import typer
 from evonas.errors import UsageError, unknown
 from evonas.space import Population
 from predictors.costs import macs
-from predictors.devices import FEWEST_ALONE, KnownDevices, MeasuredDevice, read_device, read_devices, write_device
-from predictors.latency import spread
-from predictors.runtime import Backend, command_backend, measure, time_onnx
-from predictors.transfer import worth_measuring
-from recipes import options as o
-from recipes.progress import bar, say
+from predictors.devices.known import FEWEST_ALONE, KnownDevices, MeasuredDevice, read_device, read_devices, write_device
+from predictors.devices.runtime import Backend, command_backend, measure, time_onnx
+from predictors.devices.table import spread
+from predictors.devices.transfer import worth_measuring
+from recipes.runner import options as o
+from recipes.runner.progress import bar, say
 from supernet import ChainSupernet, load, mbconv, shuffle
 from supernet.spaces import WIDTHS
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from scipy.optimize import least_squares
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from predictors.positive import PositiveRegressor
+from predictors.flash.positive import PositiveRegressor
 
 Floats = npt.NDArray[np.float64]
 

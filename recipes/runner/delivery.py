@@ -20,8 +20,8 @@ from evonas.files import write_json, written_whole
 from evonas.search import SearchResult
 from evonas.space import Architecture
 from evonas.units import format_quantity
-from predictors import runtime
-from predictors.latency import LatencyTable
+from predictors.devices import runtime
+from predictors.devices.table import LatencyTable
 from supernet.chain import ChainSupernet
 from supernet.data import ImageData
 from supernet.spaces import mbconv, quantised, shuffle, skip_cells

@@ -26,7 +26,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import ThreadpoolController
 
 from evonas.space import Population, SearchSpace
-from predictors.encoding import option_columns, option_counts, option_numbers, path_counts
+from predictors.accuracy.encoding import option_columns, option_counts, option_numbers, path_counts
 
 Floats = npt.NDArray[np.float64]
 

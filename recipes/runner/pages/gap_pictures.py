@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from evonas.ranking import TOP, best
-from recipes.pictures import CONTROL, LIMIT, MARK, SEARCH, TEXT, Floats, plt, save
+from recipes.runner.pages.pictures import CONTROL, LIMIT, MARK, SEARCH, TEXT, Floats, plt, save
 
 
 def shared_against_alone(path: Path, shared: Floats, alone: Floats) -> None:

@@ -26,7 +26,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from evonas.errors import UsageError, unknown
 from evonas.files import read_json
 from evonas.space import Population
-from predictors.positive import PositiveRegressor
+from predictors.flash.positive import PositiveRegressor
 
 Floats = npt.NDArray[np.float64]
 Totals = Callable[[Population], Mapping[str, Floats]]

@@ -13,8 +13,8 @@ import optuna
 import typer
 
 from evonas.errors import UsageError, unknown
-from recipes.measure import measure_device
-from recipes.registry import RECIPES
+from recipes.runner.measure import measure_device
+from recipes.runner.registry import RECIPES
 
 Run = Annotated[str, typer.Argument(help="A run folder.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")]
@@ -38,8 +38,8 @@ def list_all() -> None:
     from rich.table import Table
 
     from evonas.explorers import EXPLORERS
-    from recipes.progress import console
-    from recipes.screens import SCREENS
+    from recipes.runner.progress import console
+    from recipes.runner.screens import SCREENS
     from supernet.loading import DATA_SETS
     from supernet.spaces import SPACES
 
@@ -58,11 +58,11 @@ app.command("measure")(measure_device)
 def report(run: Run) -> None:
     """Write report.html and its pictures of a finished run again."""
     from evonas.files import read_json
-    from recipes.flash_report import write_flash_report
-    from recipes.gap_report import write_gap_report
-    from recipes.progress import say
-    from recipes.report import write_report
-    from recipes.run_folder import finished
+    from recipes.runner.pages.flash import write_flash_report
+    from recipes.runner.pages.gap import write_gap_report
+    from recipes.runner.pages.one_shot import write_report
+    from recipes.runner.progress import say
+    from recipes.runner.run_folder import finished
 
     writers: dict[str, Callable[[str], Path]] = {
         "mobile": write_report,
@@ -83,7 +83,7 @@ def dashboard(
     """Show the trials of a run, finished or not, in the Optuna dashboard (needs the extra `dashboard`)."""
     from evonas.files import read_json
     from evonas.study import open_storage
-    from recipes.progress import say
+    from recipes.runner.progress import say
 
     try:
         import optuna_dashboard

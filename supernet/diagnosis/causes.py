@@ -21,13 +21,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, cross_entropy
 
+from evonas.diagnosis import Cause, Truth, compared
 from evonas.ranking import Floats, tau, true_rank
 from evonas.space import Population, SearchSpace
 from supernet.chain import ChainSupernet
 from supernet.data import ImageData, TensorPart
 from supernet.fine_tuning import FineTunedFitness
 from supernet.fitness import InheritedFitness, recalibrate
-from supernet.gap import Cause, Truth, compared
 from supernet.training.fair import FairPaths
 from supernet.training.loop import Way
 from supernet.training.mixture import Mixtures, draw_gates

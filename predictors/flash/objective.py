@@ -16,7 +16,7 @@ import numpy.typing as npt
 from evonas.budget import Budget
 from evonas.errors import UsageError
 from evonas.space import Population, SearchSpace
-from predictors.two_level import Optimum, two_level_search
+from predictors.flash.two_level import Optimum, two_level_search
 
 Floats = npt.NDArray[np.float64]
 

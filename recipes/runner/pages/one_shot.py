@@ -16,8 +16,8 @@ from evonas.explorers.screened import Predictor
 from evonas.files import read_json, write_json, written_whole
 from evonas.study import History, space_of
 from evonas.units import format_quantity
-from recipes import pictures
-from recipes.run_folder import finished, studies_of
+from recipes.runner.pages import pictures
+from recipes.runner.run_folder import finished, studies_of
 
 UNITS = {"macs": "", "params": "", "bitops": "", "latency_ms": "ms", "energy_mJ": "mJ", "area_mm2": "mm2"}
 
@@ -52,7 +52,7 @@ def write_report(path: str | Path, predictor: Predictor | None = None) -> Path:
         pictures.predicted_against_measured(folder / "predicted.png", predicted, measured, correlation)
         images.append(("predicted.png", "What the predictor said of a network before it was scored"))
     pictures.architecture(folder / "architecture.png", result["architecture"])
-    page = jinja2.Environment(loader=jinja2.PackageLoader("recipes"), autoescape=True).get_template("report.html")
+    page = jinja2.Environment(loader=jinja2.PackageLoader("recipes.runner.pages"), autoescape=True).get_template("report.html")
     text = page.render(name=folder.name, result=result, config=config, images=images, rows=cost_rows(result), history=histories[0])
     with written_whole(folder / "report.html") as temporary:
         temporary.write_text(text)

@@ -14,11 +14,11 @@ from typing import Any
 from evonas import Budget, Explorer
 from evonas.budget import Cost
 from evonas.explorers.screened import Predictor
-from recipes import movements
-from recipes.delivery import deliver, write_result
-from recipes.progress import say
-from recipes.report import write_report
-from recipes.run_folder import RunFolder
+from recipes.runner import movements
+from recipes.runner.delivery import deliver, write_result
+from recipes.runner.pages.one_shot import write_report
+from recipes.runner.progress import say
+from recipes.runner.run_folder import RunFolder
 from supernet import ImageData, InheritedFitness, accuracy, train
 from supernet.chain import ChainSupernet
 from supernet.training.loop import Way
@@ -32,7 +32,7 @@ class OneShot:
     Attributes:
         recipe: its name.
         supernet: untrained.
-        family: name of its space among `recipes.delivery.FAMILIES`.
+        family: name of its space among `recipes.runner.delivery.FAMILIES`.
         space: arguments that the space was made with.
         way: how the supernet is trained.
         explorer: proposes candidates under a budget.
@@ -68,8 +68,8 @@ def one_shot(job: OneShot, images: ImageData, arguments: dict[str, Any], *, out:
         job: what the recipe chose.
         images: to train, search and test on.
         arguments: of the recipe, which another start of the run must agree with; data, budget, evaluations, seed, latency_table,
-            storage, from_run and inherit (see `recipes.options`) are among them.
-        out, fresh: see `recipes.options`.
+            storage, from_run and inherit (see `recipes.runner.options`) are among them.
+        out, fresh: see `recipes.runner.options`.
     """
     supernet, where = job.supernet, job.training["device"]
     seed, inherit, from_run = arguments["seed"], arguments["inherit"], arguments["from_run"]

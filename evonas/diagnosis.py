@@ -3,7 +3,7 @@
 Zhang et al., "Deeper Insights into Weight Sharing in Neural Architecture Search", 2020, arXiv 2001.01431, and Xie et al.,
 "Weight-Sharing Neural Architecture Search: A Battle to Shrink the Optimization Gap", 2020, arXiv 2008.01475. `diagnose` puts into one
 piece of plain data what a ranking is worth (`evonas.ranking`), how stable it is, whether anything cheaper ranks as well, which options
-and costs it over- or underrates, and which cause of the gap weighs most (`supernet.causes`).
+and costs it over- or underrates, and which cause of the gap weighs most (`supernet.diagnosis.causes`).
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def diagnose(
         features: numbers of a network (MACs, layers) whose bias is looked for, shape (n,).
         variants: other scores with the same shared weights, by name, shape (n,); judged like `shared`.
         repeated: by name ("seeds", "epochs", "steps").
-        causes: measured by `supernet.causes`.
+        causes: measured by `supernet.diagnosis.causes`.
 
     Returns:
         Plain data without NaN: None stands for what cannot be known, such as the noise of a truth of one training. The largest

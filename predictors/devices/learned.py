@@ -12,9 +12,9 @@ from sklearn.pipeline import make_pipeline
 
 from evonas.errors import UsageError
 from evonas.space import Population, SearchSpace
-from predictors.devices import FEWEST_ALONE, FEWEST_TO_LEARN, KnownDevices, MeasuredDevice
-from predictors.latency import Residual
-from predictors.transfer import DeviceTransfer
+from predictors.devices.known import FEWEST_ALONE, FEWEST_TO_LEARN, KnownDevices, MeasuredDevice
+from predictors.devices.table import Residual
+from predictors.devices.transfer import DeviceTransfer
 
 Floats = npt.NDArray[np.float64]
 

@@ -1,0 +1,1 @@
+"""Accuracy foretold without training: regressors of populations, and what they read."""

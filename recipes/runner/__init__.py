@@ -1,0 +1,1 @@
+"""What runs a recipe: the command line, the run folder, the movements, delivery and the pages."""

@@ -1,0 +1,1 @@
+"""What people look at: one page a kind of run, and its pictures."""

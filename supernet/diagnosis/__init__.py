@@ -1,0 +1,1 @@
+"""Why shared weights rank networks wrongly: causes of the optimisation gap, measured."""
