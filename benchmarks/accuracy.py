@@ -37,7 +37,7 @@ from predictors import (
     one_hot,
 )
 from predictors.accuracy.neural import OptionLSTM, OptionMLP
-from supernet.blocks import InvertedResidual
+from supernet.operators import InvertedResidual
 
 SIZES = (25, 50, 100, 400)
 MACRO_WIDTHS = (32, 64, 64, 128, 128, 128, 256, 256, 256)

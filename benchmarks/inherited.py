@@ -29,7 +29,7 @@ from recipes.runner import options
 from recipes.runner.screens import SCREENS
 from supernet import InheritedFitness, load, mbconv
 from supernet.chain import ChainSupernet
-from supernet.training.loop import load_checkpoint
+from supernet.training.checkpoint import load_checkpoint
 
 Make = Callable[[ChainSupernet, Budget, int], Explorer]
 

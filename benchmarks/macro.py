@@ -30,7 +30,7 @@ from predictors import costs
 from supernet import FairPaths, FineTunedFitness, ImageData, InheritedFitness, UniformPaths, load, macro, train
 from supernet.chain import ChainSupernet
 from supernet.data import Batch
-from supernet.training.loop import Way
+from supernet.training.way import Way
 
 CALIBRATION, SEARCHED, CHUNK = 512, 1000, 400
 SAMPLED, SAMPLED_TOP = 300, 200
@@ -141,7 +141,7 @@ def trained(name: str, setting: Setting, images: ImageData, out: Path) -> ChainS
         checkpoint=out / f"{name.replace(' ', '-')}.pt",
         identity={"supernet": name, "epochs": setting.epochs},
     )
-    print(f"{name}: {time.perf_counter() - start:.0f} s of training in this process, loss {losses[-1]:.3f}", flush=True)
+    print(f"{name}: {time.perf_counter() - start:.0f} s of training in this process, loss {losses[-1]['loss']:.3f}", flush=True)
     return supernet
 
 

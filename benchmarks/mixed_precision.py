@@ -30,9 +30,9 @@ from evonas.ranking import tau
 from predictors import costs
 from supernet import ImageData, InheritedFitness, StandAlone, UniformPaths, WarmUp, load, quantised, train
 from supernet.chain import ChainSupernet
+from supernet.evaluation import accuracy
 from supernet.spaces.quantised import BITS, Layout
-from supernet.training.loop import Way
-from supernet.training.standalone import accuracy
+from supernet.training.way import Way
 
 SUPERNET = {"epochs": 60, "batch_size": 64, "lr": 0.1}
 STARTS = {  # of the training of networks on their own
@@ -111,7 +111,7 @@ def supernet_of(way: str, layout: Layout, images: ImageData, out: Path) -> Chain
     supernet, start = quantised(images.image_shape, len(images.classes), layout=layout), time.perf_counter()
     path = out / f"supernet{way.replace(', ', '-')}.pt"
     losses = train(supernet, WAYS[way](), images.train, checkpoint=path, identity="mixed precision", **SUPERNET)
-    print(f"supernet{way}: {time.perf_counter() - start:.0f} s in this process, loss {losses[-1]:.3f}", flush=True)
+    print(f"supernet{way}: {time.perf_counter() - start:.0f} s in this process, loss {losses[-1]['loss']:.3f}", flush=True)
     return supernet
 
 

@@ -37,11 +37,11 @@ from predictors.devices.runtime import measure
 from predictors.devices.table import LatencyTable, corrected, measure_blocks, read_table, spread
 from supernet import BinnedPaths, ImageData, InheritedFitness, StandAlone, UniformPaths, WarmUp, load, recalibrate, shuffle, train
 from supernet.chain import ChainSupernet
+from supernet.evaluation import accuracy
 from supernet.spaces import WIDTHS
 from supernet.training import loop
 from supernet.training.binned import usual_range
-from supernet.training.loop import Way
-from supernet.training.standalone import accuracy
+from supernet.training.way import Way
 
 NETWORKS = 120
 ALONE = {"epochs": 5, "batch_size": 64, "lr": 0.1}
@@ -138,7 +138,7 @@ def train_one(name: str, images: ImageData, out: Path) -> ChainSupernet:
             losses = train(supernet, way(supernet), images.train, **settings)
     else:
         losses = train(supernet, way(supernet), images.train, **settings)
-    print(f"{name}: {time.perf_counter() - start:.0f} s in this process, loss {losses[-1]:.3f}", flush=True)
+    print(f"{name}: {time.perf_counter() - start:.0f} s in this process, loss {losses[-1]['loss']:.3f}", flush=True)
     return supernet
 
 

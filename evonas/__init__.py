@@ -3,13 +3,13 @@
 Import the names below from here; modules are the homes of their documentation. Torch is not imported.
 """
 
-from evonas.budget import Bound, Budget, Cost
+from evonas.budget import Bound, Budget, Cost, RequestedBound
+from evonas.cells import CellGrowth
 from evonas.errors import UsageError
 from evonas.explorers import (
     EXPLORERS,
     AgeingEvolutionExplorer,
     BayesianExplorer,
-    CellGrowth,
     ChoiceGrowth,
     EvolutionExplorer,
     Explorer,
@@ -22,7 +22,7 @@ from evonas.graph import Graph
 from evonas.profile import check_reachable, parse_bounds, profile
 from evonas.search import Fitness, SearchResult, search
 from evonas.space import Architecture, Choice, Population, SearchSpace
-from evonas.study import History, open_study, suggest
+from evonas.study import History, open_study, record, suggest
 from evonas.units import format_quantity, parse_quantity
 
 __version__ = "0.1.0"
@@ -46,6 +46,7 @@ __all__ = [
     "Population",
     "ProgressiveExplorer",
     "RandomExplorer",
+    "RequestedBound",
     "ScreenedExplorer",
     "SearchResult",
     "SearchSpace",
@@ -56,6 +57,7 @@ __all__ = [
     "parse_bounds",
     "parse_quantity",
     "profile",
+    "record",
     "search",
     "suggest",
 ]

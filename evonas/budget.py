@@ -53,23 +53,7 @@ class Bound:
         Raises:
             UsageError: the form is wrong, the cost unknown, a number malformed, or the lower end above the upper.
         """
-        name, equals, limits = (part.strip() for part in text.partition("="))
-        if not equals or not limits:
-            raise UsageError(f"Malformed budget {text!r}; expected NAME=UPPER or NAME=LOWER..UPPER, for example macs=30M.")
-        if name not in units:
-            raise unknown("cost", name, units)
-        unit = units[name]
-        low, dots, high = limits.partition("..")
-        lower, upper = (low, high) if dots else ("", low)
-        bound = cls(
-            name,
-            parse_quantity(lower, unit) if lower else -math.inf,
-            parse_quantity(upper, unit) if upper else math.inf,
-            unit,
-        )
-        if bound.lower > bound.upper or bound.upper < 0 or bound == cls(name, unit=unit):
-            raise UsageError(f"Empty budget {text!r}; expected LOWER <= UPPER, both positive, and at least one of them.")
-        return bound
+        return RequestedBound.parse(text).numbers(units)
 
     def __str__(self) -> str:
         upper = format_quantity(self.upper, self.unit)
@@ -77,6 +61,90 @@ class Bound:
             return f"{self.cost} <= {upper}"
         lower = format_quantity(self.lower, self.unit)
         return f"{self.cost} >= {lower}" if self.upper == math.inf else f"{lower} <= {self.cost} <= {upper}"
+
+
+@dataclass(frozen=True)
+class RequestedBound:
+    """A bound as somebody asks for it: read once, and made a `Bound` when the costs are known.
+
+    An end is a number (`30M`, `8ms`) or a share: `30%` is what the cheapest 30 % of random networks of the space stay below.
+
+    Attributes:
+        text: as it was written.
+        cost: name of the cost.
+        lower, upper: the ends as text; empty where there is none.
+    """
+
+    text: str
+    cost: str
+    lower: str
+    upper: str
+
+    @classmethod
+    def parse(cls, text: str) -> RequestedBound:
+        """Read `NAME=UPPER`, `NAME=LOWER..UPPER` or `NAME=LOWER..`.
+
+        Raises:
+            UsageError: another form.
+        """
+        name, equals, limits = (part.strip() for part in text.partition("="))
+        if not equals or not limits:
+            raise UsageError(f"Malformed budget {text!r}; expected NAME=UPPER or NAME=LOWER..UPPER, for example macs=30M.")
+        low, dots, high = (part.strip() for part in limits.partition(".."))
+        return cls(text, name, low, high) if dots else cls(text, name, "", low)
+
+    def check(self, units: Mapping[str, str]) -> Bound:
+        """Whatever can be told before the costs are known: the bound, with NaN where an end is a share.
+
+        Raises:
+            UsageError: an unknown cost, a malformed number or share, or a lower end above the upper.
+        """
+        return self.numbers(units, {"": math.nan} | {end: math.nan for end in (self.lower, self.upper) if end.endswith("%")})
+
+    def resolve(self, space: SearchSpace, costs: Mapping[str, Cost], *, seed: int = 0) -> Bound:
+        """The bound in numbers; a share is a quantile over 10,000 random architectures.
+
+        Raises:
+            UsageError: as `check`, or here the lower end turns out above the upper.
+        """
+        units = {name: cost.unit for name, cost in costs.items()}
+        shares = [end for end in (self.lower, self.upper) if end.endswith("%")]
+        if not shares:
+            return self.numbers(units)
+        self.check(units)
+        values = np.asarray(costs[self.cost](space.sample(10_000, np.random.default_rng([seed, 0]))))
+        return self.numbers(units, {end: float(np.quantile(values, parse_quantity(end, "%") / 100)) for end in shares})
+
+    def numbers(self, units: Mapping[str, str], shares: Mapping[str, float] | None = None) -> Bound:
+        """The bound with both ends as numbers.
+
+        Args:
+            units: of every known cost.
+            shares: what shares stand for; NaN where that is not known yet.
+
+        Raises:
+            UsageError: see `check`.
+        """
+        if self.cost not in units:
+            raise unknown("cost", self.cost, units)
+        unit = units[self.cost]
+        lower = self._end(self.lower, unit, shares or {}) if self.lower else -math.inf
+        upper = self._end(self.upper, unit, shares or {}) if self.upper else math.inf
+        if lower > upper and shares:
+            raise UsageError(
+                f"Empty budget {self.text!r}: here it asks for at least {format_quantity(lower, unit)} and at most "
+                f"{format_quantity(upper, unit)}; expected LOWER <= UPPER."
+            )
+        if lower > upper or upper < 0 or (lower == -math.inf and upper == math.inf):
+            raise UsageError(f"Empty budget {self.text!r}; expected LOWER <= UPPER, both positive, and at least one of them.")
+        return Bound(self.cost, lower, upper, unit)
+
+    def _end(self, end: str, unit: str, shares: Mapping[str, float]) -> float:
+        if not end.endswith("%") or not shares:
+            return parse_quantity(end, unit)
+        if not 0 < parse_quantity(end, "%") <= 100:
+            raise UsageError(f"Malformed budget {self.text!r}; expected a share between 0 % and 100 %.")
+        return shares[end]
 
 
 class Budget:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from evonas.errors import UsageError
 from evonas.space import Choice, Population, SearchSpace
 
 OPERATIONS = ("sep_conv_3x3", "sep_conv_5x5", "sep_conv_7x7", "conv_1x7_7x1", "identity", "avg_pool_3x3", "max_pool_3x3", "dil_conv_3x3")
@@ -108,3 +109,30 @@ def _mix(a: Codes, b: npt.NDArray[np.integer]) -> Codes:
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         return np.asarray(x ^ (x >> np.uint64(31)))
+
+
+class CellGrowth:
+    """One more block at every level, in the space of `evonas.cells.cell_space`."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        self.space = space
+        self.levels = (len(space) - 1) // 4
+        if space.names[0] != "blocks":
+            raise UsageError(f"CellGrowth grows the space of evonas.cells.cell_space; this one begins with {space.names[0]!r}.")
+        self.operations = len(space.choices[3].options)
+
+    def first(self) -> Population:
+        """All cells of one block: 136 of them with eight operations."""
+        return self.children(np.zeros((1, len(self.space)), dtype=np.int64), 1)
+
+    def children(self, parents: Population, level: int) -> Population:
+        """Every parent with every block that it may have next."""
+        blocks = every_block(level, self.operations)
+        rows = np.repeat(parents, len(blocks), axis=0)
+        rows[:, 0] = level - 1
+        rows[:, 1 + 4 * (level - 1) : 1 + 4 * level] = np.tile(blocks, (len(parents), 1))
+        return rows
+
+    def members(self, population: Population, level: int) -> npt.NDArray[np.bool_]:
+        """Cells of exactly `level` blocks."""
+        return cell_sizes(population) == level

@@ -6,18 +6,18 @@ sampling, which reports its acceptance rate.
 
 from __future__ import annotations
 
-import math
+import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from evonas.budget import Bound, BoundedCost, Budget, Cost
-from evonas.errors import UsageError, unknown
+from evonas.budget import Bound, BoundedCost, Budget, Cost, RequestedBound
+from evonas.errors import UsageError
 from evonas.sampling import Acceptance, acceptance, draw_feasible, single_changes
 from evonas.space import Population, SearchSpace
-from evonas.units import format_quantity, parse_quantity
+from evonas.tables import TooWide
+from evonas.units import format_quantity
 
 
 @dataclass(frozen=True)
@@ -78,51 +78,25 @@ def check_reachable(space: SearchSpace, budget: Budget, found: Profile, *, seed:
         )
 
 
-def parse_bounds(texts: Iterable[str], space: SearchSpace, costs: Mapping[str, Cost], *, seed: int = 0) -> tuple[Bound, ...]:
+def parse_bounds(
+    bounds: Iterable[str | RequestedBound], space: SearchSpace, costs: Mapping[str, Cost], *, seed: int = 0
+) -> tuple[Bound, ...]:
     """`Bound.parse`, which also understands shares: `NAME=30%` is at most what the cheapest 30 % of random networks of the space cost,
     `NAME=80%..` at least what 80 % of them stay below.
 
     A share asks for the same thing on a fast and on a slow machine, where milliseconds do not.
     """
-    units = {name: cost.unit for name, cost in costs.items()}
-    bounds = []
-    for text in texts:
-        name, _, limits = (part.strip() for part in text.partition("="))
-        if "%" not in limits:
-            bounds.append(Bound.parse(text, units))
-            continue
-        if name not in costs:
-            raise unknown("cost", name, costs)
-        values = np.asarray(costs[name](space.sample(10_000, np.random.default_rng([seed, 0]))))
-        low, dots, high = (part.strip() for part in limits.partition(".."))
-        low, high = (low, high) if dots else ("", low)
-        lower = _limit(low, values, text, units[name]) if low else -math.inf
-        upper = _limit(high, values, text, units[name]) if high else math.inf
-        if lower > upper:
-            raise UsageError(
-                f"Empty budget {text!r}: here it asks for at least {format_quantity(lower, units[name])} and at most "
-                f"{format_quantity(upper, units[name])}; expected LOWER <= UPPER."
-            )
-        bounds.append(Bound(name, lower, upper, units[name]))
-    return tuple(bounds)
-
-
-def _limit(limit: str, values: npt.NDArray[np.float64], text: str, unit: str) -> float:
-    """A limit as a number, also where it is a share."""
-    if not limit.endswith("%"):
-        return parse_quantity(limit, unit)
-    percent = parse_quantity(limit, "%")
-    if not 0 < percent <= 100:
-        raise UsageError(f"Malformed budget {text!r}; expected a share between 0 % and 100 %.")
-    return float(np.quantile(values, percent / 100))
+    asked = [RequestedBound.parse(bound) if isinstance(bound, str) else bound for bound in bounds]
+    return tuple(bound.resolve(space, costs, seed=seed) for bound in asked)
 
 
 def _range(space: SearchSpace, budget: Budget, name: str, population: Population) -> CostRange:
     cost = budget.costs[name]
     values = np.asarray(cost(population))
     if isinstance(cost, BoundedCost):
-        ends = np.asarray(cost(space.population(cost.extremes(space))))
-        return CostRange(name, cost.unit, float(ends[0]), float(np.median(values)), float(ends[1]), exact=True)
+        with contextlib.suppress(TooWide):
+            ends = np.asarray(cost(space.population(cost.extremes(space))))
+            return CostRange(name, cost.unit, float(ends[0]), float(np.median(values)), float(ends[1]), exact=True)
     best = [_climb(space, cost, population[np.argsort(sign * values)[:8]], sign) for sign in (1, -1)]
     return CostRange(name, cost.unit, best[0], float(np.median(values)), best[1], exact=False)
 

@@ -1,9 +1,23 @@
-"""What a list of parts shows of each: explorers, search spaces, recipes."""
+"""Lists of named parts: recipes, search spaces, explorers, ways of training. What is listed does not depend on what was imported.
+
+A part registers itself where it is defined. The first look at a list imports every module of its room, and then the modules that other
+installed packages name under the entry point `evonas.parts`; so parts of your own are found by the command line when their package says
+
+    [project.entry-points."evonas.parts"]
+    mine = "my_package.my_module"
+"""
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
+import warnings
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from importlib.metadata import entry_points
+from typing import Any, Generic, TypeVar
+
+from evonas.errors import UsageError, unknown
 
 T = TypeVar("T")
 
@@ -23,3 +37,72 @@ class Entry(Generic[T]):
     summary: str
     paper: str
     make: T
+
+
+PLUG_INS = "evonas.parts"
+E = TypeVar("E", bound=Entry[Any])
+
+
+class Registry(Mapping[str, E]):
+    """The parts of one kind by name, in alphabetical order.
+
+    Args:
+        kind: what a part is, for messages: "recipe".
+        package: whose modules register parts when they are imported.
+    """
+
+    def __init__(self, kind: str, package: str) -> None:
+        self.kind, self.package = kind, package
+        self._entries: dict[str, E] = {}
+        self._complete = False
+
+    def add(self, entry: E) -> None:
+        """Register a part.
+
+        Raises:
+            UsageError: another part has the name.
+        """
+        if entry.name in self._entries and _origin(self._entries[entry.name].make) != _origin(entry.make):
+            raise UsageError(f"There are two of the {self.kind} {entry.name!r}; expected every name once. Choose another name.")
+        self._entries[entry.name] = entry
+
+    def pick(self, name: str) -> E:
+        """The part of a name.
+
+        Raises:
+            UsageError: there is none; with the nearest name that there is.
+        """
+        if name not in self:
+            raise unknown(self.kind, name, self)
+        return self[name]
+
+    def __getitem__(self, name: str) -> E:
+        self._load()
+        return self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        self._load()
+        return iter(sorted(self._entries))
+
+    def __len__(self) -> int:
+        self._load()
+        return len(self._entries)
+
+    def _load(self) -> None:
+        if self._complete:
+            return
+        self._complete = True
+        path = importlib.import_module(self.package).__path__
+        for module in pkgutil.iter_modules(path):
+            if not module.ispkg and not module.name.startswith("_"):
+                importlib.import_module(f"{self.package}.{module.name}")
+        for point in entry_points(group=PLUG_INS):
+            try:
+                point.load()
+            except Exception as error:
+                what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+                warnings.warn(f"the parts {point.name!r} ({point.value}) are left out, they cannot be imported: {what}", stacklevel=3)
+
+
+def _origin(make: Any) -> tuple[str, str]:
+    return getattr(make, "__module__", ""), getattr(make, "__qualname__", repr(make))

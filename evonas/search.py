@@ -88,7 +88,7 @@ def search(
             if len(rows) == 0:
                 stopped = "exhausted"
                 break
-            store_proposals(study, space, budget, rows, worker, [explorer.attributes(number + k) for k in range(len(rows))])
+            store_proposals(study, space, budget, rows, worker, [explorer.notes(number + k) for k in range(len(rows))])
             asked = len(rows)
         else:
             asked = min(wanted, batch or 1)

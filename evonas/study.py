@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -75,6 +75,10 @@ class History:
         """Only the trials numbered below `start`."""
         keep = self.numbers < start
         return self if keep.all() else History(self.space, self.numbers[keep], self.population[keep], self.scores[keep])
+
+    def renumbered(self, offset: int) -> History:
+        """The same trials with other numbers."""
+        return self if offset == 0 else History(self.space, self.numbers + offset, self.population, self.scores)
 
     @cached_property
     def keys(self) -> set[Architecture]:
@@ -181,13 +185,18 @@ def repair_journal(path: Path) -> str | None:
     return f"cut {len(content) - len(whole)} bytes of a torn last line from {path.name}"
 
 
-def attributes(budget: Budget, population: Population, violations: npt.NDArray[np.float64]) -> list[dict[str, Any]]:
+def attribute_name(cost: str, unit: str) -> str:
+    """The user attribute under which trials carry a cost: `latency_ms`, so that the dashboard says what a number means."""
+    return f"{cost}_{unit}" if unit else cost
+
+
+def _attributes(budget: Budget, population: Population, violations: npt.NDArray[np.float64]) -> list[dict[str, Any]]:
     """The user attributes of each row: every cost, named with its unit, and what that means for the budget.
 
     The dashboard uses constraints but does not print them, so `budget` says it in words.
     """
     values = budget.values(population)
-    names = {name: f"{name}_{cost.unit}" if cost.unit else name for name, cost in budget.costs.items()}
+    names = {name: attribute_name(name, cost.unit) for name, cost in budget.costs.items()}
     rows: list[dict[str, Any]] = [{names[name]: float(column[row]) for name, column in values.items()} for row in range(len(population))]
     if budget.bounds:
         for row, verdict in zip(rows, budget.verdicts(violations), strict=True):
@@ -206,7 +215,7 @@ def store_proposals(
     """Write each row as a RUNNING trial, whole and in a single write; `more` are further user attributes of each row."""
     violations = budget.violations(population)
     options = distributions(space)
-    known = zip(population, attributes(budget, population, violations), more or [{}] * len(population), violations, strict=True)
+    known = zip(population, _attributes(budget, population, violations), more or [{}] * len(population), violations, strict=True)
     for row, costs, others, violation in known:
         study.add_trial(
             create_trial(
@@ -219,12 +228,49 @@ def store_proposals(
         )
 
 
+def record(
+    study: optuna.Study,
+    space: SearchSpace,
+    architecture: Architecture | npt.NDArray[np.int64],
+    score: float,
+    *,
+    budget: Budget | None = None,
+    attributes: Mapping[str, Any] | None = None,
+) -> int:
+    """Write one finished trial, whole and in a single write: for systems whose search is the training, one trial an epoch, say.
+
+    Args:
+        study: where it is kept.
+        space: of the architecture, un-narrowed or narrowed.
+        architecture: option indices, shape (choices,).
+        score: higher is better; NaN is told as a failed trial.
+        budget: whose costs and constraints the trial carries.
+        attributes: what else it carries, as plain data.
+
+    Returns:
+        The number of the trial.
+    """
+    budget = budget or Budget()
+    row = space.canonical(np.array([tuple(architecture)], dtype=np.int64))
+    violations = budget.violations(row)
+    scored = bool(np.isfinite(score))
+    trial = create_trial(
+        state=TrialState.COMPLETE if scored else TrialState.FAIL,
+        value=float(score) if scored else None,
+        params=space.to_names(row[0]),
+        distributions=dict(distributions(space)),
+        user_attrs={**_attributes(budget, row, violations)[0], **(attributes or {})},
+        system_attrs={"constraints": violations[0].tolist()} if budget.bounds else {},
+    )
+    return int(study._storage.get_trial(study._storage.create_new_trial(study._study_id, template_trial=trial)).number)
+
+
 def annotate(study: optuna.Study, trial_id: int, space: SearchSpace, budget: Budget, row: Architecture) -> npt.NDArray[np.float64]:
     """Write costs and constraints onto a trial that Optuna made; returns the violations."""
     population = np.array([row], dtype=np.int64)
     violations = budget.violations(population)
     storage = study._storage
-    for name, value in attributes(budget, population, violations)[0].items():
+    for name, value in _attributes(budget, population, violations)[0].items():
         storage.set_trial_user_attr(trial_id, name, value)
     if budget.bounds:
         storage.set_trial_system_attr(trial_id, "constraints", violations[0].tolist())

@@ -1,26 +1,29 @@
-"""Costs that add up: one table for each block, over the choices that the block's cost depends on.
+"""Costs that are counted: multiply-accumulates, parameters and BitOps, from tables over the pieces of a network.
 
 MACs are multiply-accumulates of convolutions and linear layers (what the mobile literature calls FLOPs); parameters are all
-that `Module.parameters()` counts. A network's cost is the sum of its blocks', so a population needs one look-up a block.
+that `Module.parameters()` counts. A network's cost is the sum of its pieces', so a population needs one look-up a piece
+(`evonas.tables`).
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
 
-from evonas.space import Architecture, Population, SearchSpace
+from evonas.space import SearchSpace
+from evonas.tables import AdditiveCost, CostTable
+
+Shape = tuple[Any, ...]  # (channels, height, width), or a tuple of shapes
 
 
 class Part(Protocol):
-    """A piece of a network whose cost depends on a few choices: what `ChainSupernet.parts` gives."""
+    """A piece of a network whose cost depends on a few choices, and on what arrives: what `ChainSupernet.parts` gives."""
 
     @property
     def name(self) -> str: ...
@@ -29,58 +32,21 @@ class Part(Protocol):
     def choices(self) -> tuple[int, ...]: ...
 
     @property
-    def input_shape(self) -> tuple[int, ...]: ...
+    def input_shapes(self) -> tuple[Shape, ...]: ...
 
     @property
-    def build(self) -> Callable[..., nn.Module]: ...
+    def following(self) -> npt.NDArray[np.int64] | None: ...
+
+    def build(self, *options: int, arriving: int = 0) -> nn.Module: ...
 
 
 IDLE = ("identity", "skip", "skip_connect", "none")
 
-Measure = Callable[[nn.Module, tuple[int, ...]], float]
-
-
-@dataclass(frozen=True)
-class AdditiveCost:
-    """A sum of tables.
-
-    Attributes:
-        unit: of the values, "" for a plain count.
-        constant: what every network has.
-        tables: (columns of the population, table with one axis for each of them). No two tables share a column.
-    """
-
-    unit: str
-    constant: float
-    tables: tuple[tuple[tuple[int, ...], npt.NDArray[np.float64]], ...]
-
-    def __call__(self, population: Population) -> npt.NDArray[np.float64]:
-        """The cost of every row: shape (n,)."""
-        population = np.asarray(population)
-        total = np.full(len(population), self.constant, dtype=np.float64)
-        for columns, table in self.tables:
-            flat = population[:, columns[0]]
-            for column, size in zip(columns[1:], table.shape[1:], strict=True):
-                flat = flat * size + population[:, column]
-            total += table.ravel().take(flat)
-        return total
-
-    def extremes(self, space: SearchSpace) -> tuple[Architecture, Architecture]:
-        """The cheapest and the dearest architecture of a space, exactly: tables share no column, so each may choose alone."""
-        found = []
-        for pick in (np.argmin, np.argmax):
-            row = np.array([indices[0] for indices in space.allowed], dtype=np.int64)
-            for columns, table in self.tables:
-                options = np.ix_(*(space.allowed[column] for column in columns))
-                best = np.unravel_index(pick(table[options]), table[options].shape)
-                for column, position in zip(columns, best, strict=True):
-                    row[column] = space.allowed[column][int(position)]
-            found.append(tuple(row.tolist()))
-        return found[0], found[1]
+Measure = Callable[[nn.Module, Shape], float]
 
 
 def tabulate(space: SearchSpace, parts: Sequence[Part], measure: Measure, unit: str = "", *, allowed_only: bool = False) -> AdditiveCost:
-    """Measure every option of every part once.
+    """Measure every option of every part once, for every shape that may reach it.
 
     Args:
         space: the coordinates of the choices.
@@ -90,34 +56,38 @@ def tabulate(space: SearchSpace, parts: Sequence[Part], measure: Measure, unit: 
         allowed_only: leave out options that the space does not allow, where measuring is dear; they cost NaN, which keeps no bound.
     """
     constant = 0.0
-    tables: dict[tuple[int, ...], npt.NDArray[np.float64]] = {}
+    plain: dict[tuple[int, ...], npt.NDArray[np.float64]] = {}
+    running: list[CostTable] = []
     for part in parts:
-        if not part.choices:
-            constant += measure(part.build(), part.input_shape)
+        states = len(part.input_shapes)
+        if part.following is not None:
+            running.append(CostTable(part.choices, np.zeros(part.following.shape), part.following))
             continue
-        sizes = [len(space.choices[column].options) for column in part.choices]
-        table = np.full(sizes, np.nan)
+        if not part.choices and states == 1:
+            constant += measure(part.build(), part.input_shapes[0])
+            continue
+        table = np.full([states, *(len(space.choices[column].options) for column in part.choices)], np.nan)
         offered = [space.allowed[column] if allowed_only else range(len(space.choices[column].options)) for column in part.choices]
-        for options in itertools.product(*offered):
-            table[options] = measure(part.build(*options), part.input_shape)
-        tables[part.choices] = tables.get(part.choices, 0.0) + table
-    columns = [column for choices in tables for column in choices]
-    if len(set(columns)) != len(columns):
-        raise ValueError("two parts share some of the choices that they read; expected all of them or none")
-    return AdditiveCost(unit, constant, tuple(tables.items()))
+        for state, options in itertools.product(range(states), itertools.product(*offered)):
+            table[(state, *options)] = measure(part.build(*options, arriving=state), part.input_shapes[state])
+        if states == 1:
+            plain[part.choices] = plain.get(part.choices, 0.0) + table[0]
+        else:
+            running.append(CostTable(part.choices, table))
+    return AdditiveCost(unit, constant, (*(CostTable(*table) for table in plain.items()), *running))
 
 
-def count_params(module: nn.Module, input_shape: tuple[int, ...]) -> float:
+def count_params(module: nn.Module, input_shape: Shape) -> float:
     """Number of weights and biases."""
     return float(sum(parameter.numel() for parameter in module.parameters()))
 
 
-def count_macs(module: nn.Module, input_shape: tuple[int, ...]) -> float:
+def count_macs(module: nn.Module, input_shape: Shape) -> float:
     """Multiply-accumulates for one image of `input_shape` (channels, height, width), from the shapes of the layers."""
     return _count(module, input_shape, lambda layer: 1)
 
 
-def count_bit_ops(module: nn.Module, input_shape: tuple[int, ...]) -> float:
+def count_bit_ops(module: nn.Module, input_shape: Shape) -> float:
     """Multiply-accumulates of quantised layers times the bits of their weights and of their activations.
 
     Quantised is a layer that says so by `weight_bits` and `activation_bits`. Layers in full precision count nothing: they are the same
@@ -126,7 +96,7 @@ def count_bit_ops(module: nn.Module, input_shape: tuple[int, ...]) -> float:
     return _count(module, input_shape, lambda layer: getattr(layer, "weight_bits", 0) * getattr(layer, "activation_bits", 0))
 
 
-def _count(module: nn.Module, input_shape: tuple[int, ...], weight: Callable[[nn.Module], int]) -> float:
+def _count(module: nn.Module, input_shape: Shape, weight: Callable[[nn.Module], int]) -> float:
     total = 0
 
     def count(layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
@@ -141,7 +111,7 @@ def _count(module: nn.Module, input_shape: tuple[int, ...], weight: Callable[[nn
     training = module.training
     try:
         with torch.no_grad():
-            module.eval()(torch.zeros(1, *input_shape, device=next((p.device for p in module.parameters()), torch.device("cpu"))))
+            module.eval()(zeros(input_shape, next((p.device for p in module.parameters()), torch.device("cpu"))))
     finally:
         module.train(training)
         for hook in hooks:
@@ -161,10 +131,15 @@ def bit_ops(space: SearchSpace, parts: Sequence[Part]) -> AdditiveCost:
 
 def operators(space: SearchSpace) -> AdditiveCost:
     """How many choices of every architecture take an operator, and not an option that is named as none (`IDLE`)."""
-    tables = [((i,), np.array([float(option not in IDLE) for option in choice.options])) for i, choice in enumerate(space.choices)]
+    tables = [CostTable((i,), np.array([float(option not in IDLE) for option in choice.options])) for i, choice in enumerate(space.choices)]
     return AdditiveCost("", 0.0, tuple(tables))
 
 
 def params(space: SearchSpace, parts: Sequence[Part]) -> AdditiveCost:
     """Parameters of every architecture."""
     return tabulate(space, parts, count_params)
+
+
+def zeros(shape: Shape, device: torch.device | None = None) -> Any:
+    """Zeros for one image: a tensor, or a tuple of what `shape` lists."""
+    return torch.zeros(1, *shape, device=device) if isinstance(shape[0], int) else tuple(zeros(part, device) for part in shape)

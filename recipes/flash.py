@@ -11,16 +11,27 @@ import math
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
 
-from evonas import Bound, Budget, RandomExplorer, SearchResult, UsageError, check_reachable, open_study, parse_bounds, profile, search
+from evonas import (
+    Budget,
+    RandomExplorer,
+    RequestedBound,
+    SearchResult,
+    UsageError,
+    check_reachable,
+    open_study,
+    parse_bounds,
+    profile,
+    search,
+)
 from evonas.files import read_json, write_json
-from evonas.space import Architecture, Population
+from evonas.space import Architecture
 from evonas.study import repair_journal
 from evonas.units import format_quantity
 from predictors import flash_search, read_hardware
@@ -30,11 +41,14 @@ from predictors.flash.hardware import HardwareCost, fit_hardware
 from predictors.flash.objective import ACCURACY, PredictedAccuracy, accuracy_per_cost, require_accuracy_bound
 from predictors.flash.two_level import Optimum
 from recipes.runner import options as o
-from recipes.runner.delivery import bounds_of, deliver, named_costs, versions
+from recipes.runner.asked import AskedUnderBudget
+from recipes.runner.delivery import bounds_of, deliver, units_of, versions
 from recipes.runner.pages.flash import accuracy_model, write_flash_report
 from recipes.runner.progress import bar, say, show_profile
+from recipes.runner.registry import recipe
 from recipes.runner.run_folder import RunFolder
-from supernet import StandAlone, TrainedFitness, accuracy, load, pick_device, skip_cells, train
+from recipes.runner.training import train_into
+from supernet import StandAlone, TrainedFitness, accuracy, load, pick_device, skip_cells
 from supernet.data import ImageData
 from supernet.spaces.skip import SkipFamily
 
@@ -67,14 +81,24 @@ FlashBounds = Annotated[
 ]
 
 
+@dataclass(frozen=True, kw_only=True)
+class AskedFlash(AskedUnderBudget):
+    """With a budget that knows accuracy."""
+
+    budget: FlashBounds = field(default_factory=list)
+
+
+@recipe(
+    "flash",
+    summary="25 networks trained, the rest from formulas",
+    paper="Li et al. 2021, arXiv 2108.00568",
+    page=write_flash_report,
+    outputs=("latency.csv", "hardware.json", "fit.png", "latency.png"),
+)
 def flash(
-    data: o.Data = "digits",
-    budget: FlashBounds = [],  # noqa: B006 (the command line's default; never changed)
-    out: o.Out = "runs/flash",
-    seed: o.Seed = 0,
+    asked: AskedFlash,
     connection: Connection = "concatenation",
     layout: SkipLayout = None,
-    image_size: o.ImageSize = None,
     samples: Samples = 25,
     sample_epochs: SampleEpochs = 10,
     measured: Measured = 40,
@@ -82,8 +106,6 @@ def flash(
     retrain_epochs: RetrainEpochs = 40,
     batch_size: o.BatchSize = 64,
     lr: o.LearningRate = 0.1,
-    fresh: o.Fresh = False,
-    device: o.Device = "auto",
 ) -> None:
     """Train 25 networks, fit accuracy and cost as formulas, and search 1e7 to 1e11 networks in a fraction of a second.
 
@@ -94,18 +116,18 @@ def flash(
     Example: evonas flash --data digits --budget accuracy=60%.. --budget latency=50% --out runs/flash
     """
     given = {} if hardware is None else read_json(Path(hardware))
-    arguments = {name: value for name, value in locals().items() if name not in ("out", "fresh", "device", "budget", "given")}
+    arguments = {name: value for name, value in asked.arguments.items() if name != "budget"}
     arguments["hardware"] = given or None
-    where = pick_device(device)
-    images = load(data, image_size=image_size)
+    where, seed = pick_device(asked.device), asked.seed
+    images = load(asked.data, image_size=asked.image_size)
     small = min(images.image_shape[1:]) <= SMALL_IMAGES
     settings: dict[str, Any] = {"connection": connection, "layout": layout or ("small" if small else "paper")}
     family = skip_cells(images.image_shape, len(images.classes), **settings)
     counted = {**_counted(family), **({} if hardware is None else read_hardware(hardware, family.totals))}
-    _require_form(family, budget, counted)
+    _require_form(family, asked.bounds, counted)
     training: dict[str, Any] = {"batch_size": batch_size, "lr": lr, "weight_decay": 5e-4, "seed": seed}
 
-    with RunFolder(out, arguments, fresh=fresh) as run:
+    with RunFolder(asked.out, arguments, fresh=asked.fresh) as run:
         run.begin()
         if note := repair_journal(run / "study.log"):
             say(note)
@@ -113,25 +135,16 @@ def flash(
         trained = _samples(run, family, images, known, samples, epochs=sample_epochs, device=where, **training)
         model, agreement = accuracy_model(family, trained.history)
         known[ACCURACY] = PredictedAccuracy(model)
-        limits = Budget(known, parse_bounds(budget, family.space, known))
+        limits = Budget(known, parse_bounds(asked.bounds, family.space, known))
         show_profile(profile(family.space, limits))
         say(f"accuracy model: Kendall tau {agreement:.2f} with the {samples} networks it was fitted to; {limits}")
 
         winner = _winner(run, family, limits, measured=held_out is not None, seed=seed)
         architecture = family.space.from_names(winner["architecture"])
         network = family.network(architecture, seed=seed)
-        with bar("retrain winner") as update:
-            train(
-                network,
-                StandAlone(),
-                images.train,
-                epochs=retrain_epochs,
-                checkpoint=run / "retrain.pt",
-                identity={"architecture": list(architecture)},
-                on_progress=lambda share, loss: update(share, f"loss {loss:.3f}"),
-                device=where,
-                **training,
-            )
+        identity = {"architecture": list(architecture)}
+        settled = {"epochs": retrain_epochs, "device": where, **training}
+        train_into(run / "retrain.pt", "retrain winner", network, StandAlone(), images.train, identity=identity, **settled)
         scores = {"predicted": winner["predicted"], "search": accuracy(network, images.search, where)}
         scores["test"] = accuracy(network, images.test, where)
         difference = deliver(network, images, winner["architecture"], settings, run.path, family="skip")
@@ -148,29 +161,19 @@ def flash(
         }
         write_json(run / "result.json", result)
         write_flash_report(run.path)
-        say(f"delivered to {out}: {_in_one_line(result, limits)}")
+        say(f"delivered to {asked.out}: {_in_one_line(result, limits)}")
 
 
-def _require_form(family: SkipFamily, budget: list[str], counted: dict[str, Any]) -> None:
+def _require_form(family: SkipFamily, bounds: list[RequestedBound], counted: dict[str, Any]) -> None:
     """Refuse what can be refused before anything is trained or measured: a malformed bound, one that nothing meets, none on accuracy."""
-    later = {name: _Unknown(unit) for name, unit in (("latency", "ms"), (ACCURACY, "")) if name not in counted}
-    units = {name: cost.unit for name, cost in {**counted, **later}.items()}
-    now = [text for text in budget if text.partition("=")[0].strip() in counted]
-    bounds = [*parse_bounds(now, family.space, counted), *(_form(text, units) for text in budget if text not in now)]
-    require_accuracy_bound(Budget({**counted, **later}, bounds))
-    if wrong := [bound for bound in bounds if bound.cost == ACCURACY and bound.lower > 1]:
-        raise UsageError(f"The bound {wrong[0]} cannot be met: accuracy lies between 0 and 1. Write 0.7.. for 70 %.")
-    limits = Budget(counted, [bound for bound in bounds if bound.cost in counted])
+    units = {"latency": "ms", ACCURACY: "", **{name: cost.unit for name, cost in counted.items()}}
+    checked = [bound.check(units) for bound in bounds]
+    require_accuracy_bound([bound.cost for bound in checked if not bound.lower <= 0])  # a share is not a number yet
+    if any(bound.cost == ACCURACY and bound.lower > 1 for bound in checked):
+        wrong = next(bound.text for bound in bounds if bound.cost == ACCURACY)
+        raise UsageError(f"The bound {wrong} cannot be met: accuracy lies between 0 and 1. Write 0.7.. for 70 %.")
+    limits = Budget(counted, parse_bounds([bound for bound in bounds if bound.cost in counted], family.space, counted))
     check_reachable(family.space, limits, profile(family.space, limits))
-
-
-def _form(text: str, units: dict[str, str]) -> Bound:
-    """A bound on a cost that is not known yet, with shares replaced by numbers that bind next to nothing."""
-    name, equals, limits = text.partition("=")
-    low, dots, high = limits.partition("..")
-    low, high = (low, high) if dots else ("", low)
-    low, high = (number if "%" in side else side for side, number in ((low, "1e-9"), (high, "1e9")))
-    return Bound.parse(f"{name}{equals}{low}{'..' if dots else ''}{high}", units)
 
 
 def _counted(family: SkipFamily) -> dict[str, Any]:
@@ -208,7 +211,7 @@ def _milliseconds(family: SkipFamily, architecture: Architecture) -> float:
 
 def _samples(run: RunFolder, family: SkipFamily, images: ImageData, costs: dict[str, Any], samples: int, **training: Any) -> SearchResult:
     """Random networks trained on their own, as the trials of a study."""
-    fitness = TrainedFitness(lambda row: family.network(row, seed=training["seed"]), images, **training)
+    fitness = TrainedFitness(family, images, **training)
     budget = Budget(costs)
     with bar("train samples") as update:
         return search(
@@ -267,7 +270,7 @@ def _kept(family: SkipFamily, limits: Budget, optimum: Optimum, divided_by: Sequ
         values = {name: float(value[0]) for name, value in limits.values(np.array([optimum.architecture])).items()}
         milliseconds = _milliseconds(family, optimum.architecture) if measured else None
         entry = {"architecture": family.space.to_names(optimum.architecture), "predicted": values.pop(ACCURACY)}
-        tried.append({**entry, "costs": named_costs(values, limits), "measured_ms": milliseconds})
+        tried.append({**entry, "costs": values, "units": _units(limits), "measured_ms": milliseconds})
         if milliseconds is None or milliseconds <= upper:
             return {**tried[-1], "tried": tried}
         say(f"{milliseconds:.3g} ms measured where {values['latency']:.3g} ms were predicted, above {upper:.3g} ms: searching again")
@@ -277,21 +280,13 @@ def _kept(family: SkipFamily, limits: Budget, optimum: Optimum, divided_by: Sequ
     raise UsageError(f"None of {MOST_TRIED} networks keeps latency <= {upper:.3g} ms when measured. Loosen it, or measure more networks.")
 
 
+def _units(limits: Budget) -> dict[str, str]:
+    return {name: unit for name, unit in units_of(limits).items() if name != ACCURACY}
+
+
 def _in_one_line(result: dict[str, Any], limits: Budget) -> str:
     scores = result["accuracy"]
     text = f"test accuracy {100 * scores['test']:.2f} % (predicted after the epochs of a sample: {100 * scores['predicted']:.1f} %)"
     if result["measured_ms"] is not None:
-        text += (
-            f", {format_quantity(result['measured_ms'], 'ms')} measured, {format_quantity(result['costs']['latency_ms'], 'ms')} predicted"
-        )
+        text += f", {format_quantity(result['measured_ms'], 'ms')} measured, {format_quantity(result['costs']['latency'], 'ms')} predicted"
     return f"{text} (budget: {limits})"
-
-
-class _Unknown:
-    """Stands for a cost that nothing is known of yet, while only the form of its bounds is checked."""
-
-    def __init__(self, unit: str) -> None:
-        self.unit = unit
-
-    def __call__(self, population: Population) -> Any:
-        raise NotImplementedError

@@ -18,7 +18,7 @@ import typer
 
 from evonas import Budget, RandomExplorer, open_study, search
 from evonas.diagnosis import FEWEST, Cause, Repeated, Truth, diagnose
-from evonas.errors import UsageError, unknown
+from evonas.errors import UsageError
 from evonas.files import read_json, write_json
 from evonas.ranking import Floats
 from evonas.ranks import fused
@@ -28,45 +28,29 @@ from evonas.study import repair_journal
 from evonas.tabular import Table, nasbench_macro
 from predictors import costs, naswot
 from recipes.runner import options as o
+from recipes.runner.asked import Asked
 from recipes.runner.delivery import versions
 from recipes.runner.pages.gap import in_one_line, write_gap_report
 from recipes.runner.progress import bar, say
+from recipes.runner.registry import recipe
 from recipes.runner.run_folder import RunFolder
-from supernet import (
-    FairPaths,
-    InheritedFitness,
-    TrainedFitness,
-    UniformPaths,
-    WarmUp,
-    load,
-    macro,
-    mbconv,
-    pick_device,
-    shuffle,
-    train,
-    two_node,
-)
+from recipes.runner.supernets import supernet_of
+from recipes.runner.training import train_into
+from supernet import InheritedFitness, TrainedFitness, load, pick_device
 from supernet.chain import ChainSupernet
 from supernet.data import ImageData
 from supernet.diagnosis import causes as c
 from supernet.diagnosis.follow import Follower, ends_of_epochs, last_steps
-from supernet.spaces import WIDTHS
-from supernet.training.loop import Way
+from supernet.spaces import SPACES
+from supernet.training.registry import WAYS
+from supernet.training.way import Way
 
-SPACES: dict[str, Callable[..., ChainSupernet]] = {
-    "two-node": two_node,
-    "macro": macro,
-    "mbconv": mbconv,
-    "shuffle": shuffle,
-    "shuffle-widths": partial(shuffle, widths=WIDTHS),
-}
-WAYS: dict[str, Callable[[], Way]] = {"uniform": UniformPaths, "fair": FairPaths, "warm-up": WarmUp}
 CAUSES = "ABCDE"
 OF_UNIFORM_OR_FAIR = "AD"  # causes whose control is trained by uniform or by fair paths
 FOLLOWED, COMPARED_ALONE, FINE_TUNED, NASWOT_IMAGES = 64, 24, 64, 64
 
 Space = Annotated[
-    str, typer.Option(help="Search space: two-node (64 networks), macro (NAS-Bench-Macro), mbconv, shuffle or shuffle-widths.")
+    str, typer.Option(help="Search space (evonas list): two-node (64 networks), macro (NAS-Bench-Macro), mbconv, shuffle, ...")
 ]
 TableFile = Annotated[
     str | None,
@@ -81,7 +65,7 @@ Supernets = Annotated[int, typer.Option(help="Supernets of different seeds, for 
 WayName = Annotated[
     str,
     typer.Option(
-        help="How supernets are trained: uniform (one path a step), fair (every option once a step) or warm-up (uniform, the widest first)."
+        help="How supernets are trained (evonas list): uniform (one path a step), fair (each option once), warm-up (widest first), ..."
     ),
 ]
 Letters = Annotated[
@@ -94,8 +78,15 @@ Letters = Annotated[
 LastSteps = Annotated[int, typer.Option(help="Steps at the end of the last epoch after each of which 64 networks are ranked.", min=0)]
 
 
+@recipe(
+    "gap",
+    summary="how well a supernet ranks networks, and why not better",
+    paper="Zhang et al. 2020, arXiv 2001.01431",
+    page=write_gap_report,
+    outputs=("supernet-*.pt", "cause-*", "scores-*.json", "followed.json", "naswot.json", "gap_*.png"),
+)
 def gap(
-    data: o.Data = "digits",
+    asked: Asked,
     space: Space = "two-node",
     table: TableFile = None,
     networks: Networks = 200,
@@ -108,11 +99,6 @@ def gap(
     final_steps: LastSteps = 32,
     batch_size: o.BatchSize = 64,
     lr: o.LearningRate = 0.1,
-    out: o.Out = "runs/gap",
-    seed: o.Seed = 0,
-    image_size: o.ImageSize = None,
-    fresh: o.Fresh = False,
-    device: o.Device = "auto",
 ) -> None:
     """Measure how well a supernet ranks networks, and why not better.
 
@@ -123,17 +109,16 @@ def gap(
 
     Example: evonas gap --data cifar10 --space macro --table nas-bench-macro_cifar10.json --networks 300 --out runs/gap
     """
-    arguments = {name: value for name, value in locals().items() if name not in ("out", "fresh", "device")}
-    _require(data, space, table, way, causes)
+    _require(asked.data, space, table, way, causes)
     known = None if table is None else nasbench_macro(table)
-    where = pick_device(device)
-    images = load(data, image_size=image_size)
+    where, seed = pick_device(asked.device), asked.seed
+    images = load(asked.data, image_size=asked.image_size)
     training: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed, "device": where}
 
     def make(number: int = 0) -> ChainSupernet:
-        return SPACES[space](images.image_shape, len(images.classes), seed=seed + number)
+        return supernet_of(space, images.image_shape, len(images.classes), seed=seed + number)
 
-    with RunFolder(out, arguments, fresh=fresh) as run:
+    with RunFolder(asked.out, asked.arguments, fresh=asked.fresh) as run:
         run.begin()
         if note := repair_journal(run / "study.log"):
             say(note)
@@ -154,7 +139,7 @@ def gap(
         for number in range(supernets):
             supernet = make(number) if number else first
             settings = {**training, "seed": seed + number, "on_step": None if number else follower}
-            _train(run / f"supernet-{number}.pt", supernet, WAYS[way](), images, **settings)
+            _train(run / f"supernet-{number}.pt", supernet, WAYS[way].make(supernet), images, **settings)
             scores.append(_kept(run / f"scores-{number}.json", partial(_scores, supernet, truth, images, where)))
         shared, likelihood = np.array(scores[0]["accuracy"]), np.array(scores[0]["likelihood"])
         if supernets > 1:
@@ -188,10 +173,8 @@ def gap(
 
 
 def _require(data: str, space: str, table: str | None, way: str, causes: str) -> None:
-    if space not in SPACES:
-        raise unknown("space", space, SPACES)
-    if way not in WAYS:
-        raise unknown("way", way, WAYS)
+    SPACES.pick(space)
+    WAYS.pick(way)
     if way == "warm-up" and space != "shuffle-widths":
         raise UsageError(f"Warm-up needs widths, which the space {space} has not; expected --space shuffle-widths.")
     if way == "warm-up" and (wrong := set(causes) & set(OF_UNIFORM_OR_FAIR)):
@@ -214,7 +197,7 @@ def _trained_truth(run: RunFolder, supernet: ChainSupernet, images: ImageData, n
     runs, networks = [], min(networks, _distinct(supernet.space, networks))
     for number in range(trainings):
         seed = settings["seed"] + number
-        fitness = TrainedFitness(partial(supernet.subnet, fresh_seed=seed), images, **{**settings, "seed": seed})
+        fitness = TrainedFitness(supernet, images, **{**settings, "seed": seed})
         with bar(f"train alone {number + 1}/{trainings}") as update:
 
             def show(done: int, best: float, update: Any = update) -> None:
@@ -240,16 +223,7 @@ def _distinct(space: SearchSpace, enough: int) -> int:
 
 
 def _train(path: Path, supernet: ChainSupernet, way: Way, images: ImageData, **settings: Any) -> None:
-    with bar(path.stem.replace("-", " ")) as update:
-        train(
-            supernet,
-            way,
-            images.train,
-            checkpoint=path,
-            identity={"supernet": path.stem},
-            on_progress=lambda share, loss: update(share, f"loss {loss:.3f}"),
-            **settings,
-        )
+    train_into(path, path.stem.replace("-", " "), supernet, way, images.train, identity={"supernet": path.stem}, **settings)
 
 
 def _train_for_cause(
@@ -284,15 +258,19 @@ def _causes(run: RunFolder, letters: str, bench: c.Bench, alone: dict[str, Any])
     for letter in sorted(set(letters)):
         for i, measure in enumerate(measures[letter]):
             say(f"measuring cause {letter}")
-            found.append(Cause(**_kept(run / f"cause-{letter}{i}.json", lambda measure=measure: vars(measure()))))  # type: ignore[misc]
+            found.append(Cause(**_kept(run / f"cause-{letter}{i}.json", partial(_plain, measure))))
     return found
+
+
+def _plain(measure: Callable[[], Cause]) -> dict[str, Any]:
+    return vars(measure())
 
 
 def _alone(run: RunFolder, bench: c.Bench, settings: dict[str, Any]) -> np.ndarray:
     """Accuracies of the first networks of the truth when each is trained on its own; kept one by one."""
     path = run / "cause-alone.json"
     found: list[float] = read_json(path) if path.exists() else []
-    fitness = TrainedFitness(partial(bench.trained.subnet, fresh_seed=settings["seed"]), bench.images, **settings)
+    fitness = TrainedFitness(bench.trained, bench.images, **settings)
     with bar("train alone") as update:
         for i in range(len(found), COMPARED_ALONE):
             found.append(float(fitness(bench.truth.population[[i]])[0]))

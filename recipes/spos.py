@@ -13,8 +13,8 @@ paper's).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,10 +25,12 @@ from evonas import EvolutionExplorer
 from evonas.errors import UsageError, unknown
 from evonas.files import read_json
 from predictors import costs
-from recipes.runner import options as o
+from recipes.runner.asked import AskedOneShot
 from recipes.runner.movements import counted
 from recipes.runner.one_shot import OneShot, one_shot
+from recipes.runner.pages.one_shot import write_report
 from recipes.runner.progress import say
+from recipes.runner.registry import recipe
 from recipes.runner.run_folder import finished
 from supernet import BinnedPaths, ImageData, UniformPaths, WarmUp, load, pick_device, quantised, shuffle
 from supernet.chain import ChainSupernet
@@ -36,8 +38,9 @@ from supernet.loading import FOLDER_IMAGE_SIZE
 from supernet.spaces import WIDTHS
 from supernet.spaces.layout import preset_for
 from supernet.training.binned import usual_range
-from supernet.training.loop import Way, cosine, linear
+from supernet.training.schedule import cosine, linear
 from supernet.training.team import first_goes_first, rank, team
+from supernet.training.way import Way
 
 
 @dataclass(frozen=True)
@@ -123,28 +126,31 @@ Bounds = Annotated[
 ]
 
 
+@dataclass(frozen=True, kw_only=True)
+class AskedSpos(AskedOneShot):
+    """With a budget that knows bits."""
+
+    budget: Bounds = field(default_factory=list)
+
+
+@recipe(
+    "spos",
+    summary="blocks, channels, both, or bits, by evolution on single paths",
+    paper="Guo et al. 2019, arXiv 1904.00420",
+    page=write_report,
+    team=True,
+)
 def spos(
-    data: o.Data = "digits",
-    budget: Bounds = [],  # noqa: B006 (the command line's default; never changed)
+    asked: AskedSpos,
     search: What = "blocks",
     blocks: Blocks = None,
-    out: o.Out = "runs/spos",
-    seed: o.Seed = 0,
     preset: PresetName = None,
     layout: Layout = None,
     sampler: Sampler = None,
-    image_size: o.ImageSize = None,
     epochs: Epochs = None,
     retrain_epochs: RetrainEpochs = None,
     batch_size: BatchSize = None,
     lr: LearningRate = None,
-    evaluations: o.Evaluations = 1000,
-    latency_table: o.LatencyFile = None,
-    storage: o.Storage = None,
-    from_run: o.FromRun = None,
-    inherit: o.Inherit = False,
-    fresh: o.Fresh = False,
-    device: o.Device = "auto",
 ) -> None:
     """Search blocks, channels or bits as Single Path One-Shot does: one supernet of single paths, then evolution.
 
@@ -156,14 +162,13 @@ def spos(
 
     then: evonas spos --data cifar10 --search channels --blocks runs/blocks --budget macs=180M --out runs/channels
     """
-    arguments = {name: value for name, value in locals().items() if name not in ("out", "fresh", "device")}
-    check(search, preset, sampler, blocks, latency_table)
-    where = pick_device(device)
+    check(search, preset, sampler, blocks, asked.latency_table)
+    where = pick_device(asked.device)
     with team(where):
         with first_goes_first():
-            images, chosen = with_preset(data, image_size, preset)
-        supernet, space = build(search, images, layout, seed)
-        fixed = None if blocks is None else blocks_of(Path(blocks), supernet, arguments)
+            images, chosen = with_preset(asked.data, asked.image_size, preset)
+        supernet, space = build(search, images, layout, asked.seed)
+        fixed = None if blocks is None else blocks_of(Path(blocks), supernet, asked.arguments)
         if fixed is not None:
             supernet.space = supernet.space.narrow({name: [option] for name, option in fixed.items()})
         training: dict[str, Any] = {
@@ -173,21 +178,20 @@ def spos(
             "warmup_epochs": chosen.warmup_epochs,
             "decay": chosen.decay,
             "clip": chosen.clip,
-            "seed": seed,
+            "seed": asked.seed,
             "device": where,
         }
         way = way_of(sampler or ("uniform" if search == "blocks" else "warm-up"), supernet)
-        way.begin_epoch(0, epochs or chosen.epochs)  # too few epochs are refused here, before anything is measured
+        way.check(supernet.space, epochs or chosen.epochs)  # too few epochs are refused here, before anything is measured
         family = "quantised" if search == "bits" else "shuffle"
         job = OneShot(
-            recipe="spos",
             supernet=supernet,
             family=family,
             space=space,
             way=way,
-            explorer=lambda limits: EvolutionExplorer(supernet.space, limits, seed=seed),
+            explorer=lambda limits: EvolutionExplorer(supernet.space, limits, seed=asked.seed),
             training={**training, "epochs": epochs or chosen.epochs},
-            retraining={**training, "epochs": retrain_epochs or chosen.retrain_epochs, "lr": training["lr"] / (10 if inherit else 1)},
+            retraining={**training, "epochs": retrain_epochs or chosen.retrain_epochs, "lr": training["lr"] / (10 if asked.inherit else 1)},
             costs={"bitops": costs.bit_ops(supernet.space, supernet.parts())} if search == "bits" else counted(supernet),
             timed=search != "bits",
             calibration_images=chosen.calibration_images,
@@ -196,7 +200,7 @@ def spos(
         )
         if search == "bits" and rank() == 0:
             say("latency is no cost here: bits are simulated in floating point, which says nothing of a device that computes with few")
-        one_shot(job, images, arguments, out=out, fresh=fresh)
+        one_shot(job, images, asked)
 
 
 def check(search: str, preset: str | None, sampler: str | None, blocks: str | None, latency_table: str | None) -> None:
@@ -254,7 +258,7 @@ def way_of(sampler: str, supernet: ChainSupernet) -> Way:
     return WarmUp() if sampler == "warm-up" else UniformPaths()
 
 
-def blocks_of(run: Path, supernet: ChainSupernet, arguments: dict[str, Any]) -> dict[str, str]:
+def blocks_of(run: Path, supernet: ChainSupernet, arguments: Mapping[str, Any]) -> dict[str, str]:
     """The operators that another run found, by choice.
 
     Raises:

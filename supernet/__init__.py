@@ -2,16 +2,18 @@
 
 from supernet.chain import ChainSupernet
 from supernet.data import ImageData
+from supernet.device import pick_device
 from supernet.diagnosis.sharing import split
+from supernet.evaluation import accuracy, recalibrate
 from supernet.fine_tuning import FineTunedFitness
-from supernet.fitness import InheritedFitness, recalibrate, score_one_by_one
+from supernet.fitness import InheritedFitness, score_one_by_one
 from supernet.loading import load
 from supernet.spaces import macro, mbconv, quantised, shuffle, skip_cells, two_node
 from supernet.training.binned import BinnedPaths
 from supernet.training.fair import FairPaths
-from supernet.training.loop import pick_device, train
+from supernet.training.loop import train
 from supernet.training.ordered import OrderedPaths
-from supernet.training.standalone import StandAlone, TrainedFitness, accuracy
+from supernet.training.standalone import StandAlone, TrainedFitness
 from supernet.training.uniform import UniformPaths
 from supernet.training.warm_up import WarmUp
 

@@ -5,36 +5,22 @@ An architecture activates one *path*. `forward` runs it inside the supernet; `su
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import cast
 
 import numpy as np
-import torch
+import numpy.typing as npt
 from torch import Tensor, nn
 
 from evonas.errors import UsageError
-from evonas.space import Architecture, SearchSpace
-from supernet.blocks import initialise
+from evonas.space import Architecture, Population, SearchSpace
+from supernet.blocks import Block, Mixture, Part, Shape, Value
+from supernet.initialisation import initialise
 
-Block = nn.Module  # with name, reads, active(*options) and extract(*options): see supernet.blocks.ChoiceBlock
-
-
-@dataclass(frozen=True)
-class Part:
-    """A block as cost tables see it.
-
-    Attributes:
-        name: of the block.
-        choices: positions in the space of the choices that its cost depends on.
-        input_shape: (channels, height, width) that reaches it.
-        build: gives its stand-alone module for one option index a choice.
-    """
-
-    name: str
-    choices: tuple[int, ...]
-    input_shape: tuple[int, ...]
-    build: Callable[..., nn.Module]
+Selection = Architecture | npt.NDArray[np.int64] | Mixture
 
 
 class ChainSupernet(nn.Module):
@@ -45,6 +31,9 @@ class ChainSupernet(nn.Module):
         blocks: from the image to the logits.
         image_shape: (channels, height, width) of an input image.
         seed: of the initial weights.
+
+    Raises:
+        UsageError: a block reads a choice that the space has not, or the space has one that no block reads.
     """
 
     def __init__(self, space: SearchSpace, blocks: Sequence[Block], image_shape: tuple[int, int, int], *, seed: int = 0) -> None:
@@ -52,73 +41,112 @@ class ChainSupernet(nn.Module):
         self.space = space
         self.image_shape = image_shape
         self.blocks = nn.ModuleList(blocks)
+        self.chain = tuple(blocks)  # the same, as what they are
         position = {name: i for i, name in enumerate(space.names)}
-        self.columns: tuple[tuple[int, ...], ...] = tuple(tuple(position[name] for name in block.reads) for block in blocks)  # type: ignore[union-attr]
+        if unknown := [name for block in blocks for name in block.reads if name not in position]:
+            raise UsageError(f"A block reads {unknown[0]!r}, which the space has not; expected one of: {', '.join(space.names)}.")
+        self.columns: tuple[tuple[int, ...], ...] = tuple(tuple(position[name] for name in block.reads) for block in blocks)
         if unread := set(range(len(space))) - {column for columns in self.columns for column in columns}:
             raise UsageError(f"No block reads the choice {space.names[min(unread)]!r}; every choice must be read by a block.")
         initialise(self, seed)
 
-    def forward(self, x: Tensor, selection: Architecture | np.ndarray | Sequence[Tensor]) -> Tensor:
-        """Logits of one path, or of a mixture of all.
+    def forward(self, x: Tensor, selection: Selection) -> Tensor:
+        """Logits of what a selection activates.
 
         Args:
             x: images, shape (n, channels, height, width).
-            selection: one architecture, an option index for every choice; or for every choice a vector of weights, shape (options,), by
-                which the outputs of its options add up. All images take the same.
+            selection: one architecture (option indices, one a choice) for all images; an array of shape (n, choices), one for every image;
+                or a `Mixture` of all options.
 
         Returns:
             Shape (n, classes).
 
         Raises:
-            UsageError: a selection of another length, or a mixture where a block's options cannot be mixed.
+            UsageError: a selection that does not fit the space or the images, or a mixture where a block's options cannot be mixed.
         """
-        if len(selection) != len(self.space):
-            raise UsageError(
-                f"A selection has {len(self.space)} option indices (or vectors of weights), one a choice; got {len(selection)}."
-            )
-        if isinstance(selection[0], Tensor):
-            return self._mixture(x, selection)  # type: ignore[arg-type]
-        for block, columns in zip(self.blocks, self.columns, strict=True):
-            x = block(x, *(int(selection[column]) for column in columns))
-        return x
+        value: Value = x
+        if isinstance(selection, Mixture):
+            self._require_length(len(selection.weights))
+            for block, columns in zip(self.chain, self.columns, strict=True):
+                value = block.mixture(value, *(selection.weights[column] for column in columns))
+        elif isinstance(selection, np.ndarray) and selection.ndim == 2:
+            self._require_length(selection.shape[1])
+            if len(selection) != len(x):
+                raise UsageError(f"Got architectures for {len(selection)} images, and {len(x)} images; expected one for each.")
+            for block, columns in zip(self.chain, self.columns, strict=True):
+                value = block.per_image(value, *(selection[:, column] for column in columns))
+        else:
+            self._require_length(len(selection))
+            for block, columns in zip(self.chain, self.columns, strict=True):
+                value = block(value, *(int(selection[column]) for column in columns))
+        return cast(Tensor, value)
 
-    def _mixture(self, x: Tensor, weights: Sequence[Tensor]) -> Tensor:
-        for block, columns in zip(self.blocks, self.columns, strict=True):
-            if not hasattr(block, "mixture"):
-                raise UsageError(f"The options of block {block.name!r} cannot be mixed; expected a block with a method `mixture`.")
-            x = block.mixture(x, *(weights[column] for column in columns))  # type: ignore[operator]
-        return x
+    def active(self, selection: Architecture | npt.NDArray[np.int64], start: int = 0) -> list[nn.Module]:
+        """The modules of a path from a block on, one a block, sharing their weights with the supernet."""
+        return [block.active(*_options(selection, reads)) for block, reads in zip(self.chain[start:], self.columns[start:], strict=True)]
 
-    def active(self, selection: Architecture | np.ndarray) -> list[nn.Module]:
-        """The modules of a path, one a block, sharing their weights with the supernet."""
-        pairs = zip(self.blocks, self.columns, strict=True)
-        return [block.active(*(int(selection[column]) for column in columns)) for block, columns in pairs]  # type: ignore[operator]
-
-    def subnet(self, architecture: Architecture | np.ndarray, *, fresh_seed: int | None = None) -> nn.Sequential:
+    def subnet(self, architecture: Architecture | npt.NDArray[np.int64], *, fresh_seed: int | None = None) -> nn.Sequential:
         """The path as a plain module: images in, logits out; skipped blocks are gone.
 
         Args:
             architecture: what to copy.
             fresh_seed: draw the weights anew, on the CPU, with this seed; None inherits the supernet's (and its batch-norm statistics,
-                which belong to no path in particular: see `supernet.fitness.recalibrate`).
+                which belong to no path in particular: see `supernet.evaluation.recalibrate`).
         """
         row = self.space.population([architecture])[0]
-        copies = OrderedDict()
-        for block, columns in zip(self.blocks, self.columns, strict=True):
-            module = block.extract(*(int(row[column]) for column in columns))  # type: ignore[operator]
+        copies, shape = OrderedDict(), self.image_shape
+        for block, columns in zip(self.chain, self.columns, strict=True):
+            options = _options(row, columns)
+            module = block.extract(*options, input_shape=shape)
+            shape = block.hands_on(*options, input_shape=shape)
             if not isinstance(module, nn.Identity):
-                copies[str(block.name)] = module
+                copies[block.name] = module
         network = nn.Sequential(copies)
         if fresh_seed is not None:
             initialise(network.cpu(), fresh_seed)  # drawn on the CPU, so that a seed means the same weights everywhere
         return network
 
+    def network(self, architecture: Architecture | npt.NDArray[np.int64], *, seed: int = 0) -> nn.Sequential:
+        """See `supernet.family.Family`."""
+        return self.subnet(architecture, fresh_seed=seed)
+
     def parts(self) -> list[Part]:
-        """The blocks with the shapes that reach them, for tables of costs."""
-        parts, x = [], torch.zeros(1, *self.image_shape)
-        with torch.no_grad():
-            for block, columns in zip(self.blocks, self.columns, strict=True):
-                parts.append(Part(str(block.name), columns, tuple(x.shape[1:]), block.extract))  # type: ignore[arg-type]
-                first = block.extract(*(0 for _ in columns)).to("cpu").eval()  # type: ignore[operator]
-                x = first(x)
-        return parts
+        """The pieces of all blocks with the shapes that may reach them, for tables of costs; see `evonas.tables`."""
+        found: list[Part] = []
+        states: tuple[Shape, ...] = (self.image_shape,)
+        for block, columns in zip(self.chain, self.columns, strict=True):
+            by_state = [block.parts(shape) for shape in states]
+            for pieces in zip(*by_state, strict=True):
+                choices = tuple(columns[i] for i in pieces[0].choices)
+                found.append(replace(pieces[0], choices=choices, input_shapes=tuple(piece.input_shape for piece in pieces)))
+            arriving, states, following = states, *self._following(block, columns, states)
+            if len(arriving) > 1 or len(states) > 1:
+                shaping = tuple(columns[block.reads.index(name)] for name in block.shaped_by)
+                found.append(Part(f"{block.name}, shape", shaping, arriving, _nothing, following))
+        return found
+
+    def _following(self, block: Block, columns: tuple[int, ...], states: tuple[Shape, ...]) -> tuple[tuple[Shape, ...], Population]:
+        """The shapes that a block may hand on, and which of them it does: shape (states, *options of the choices that shape it)."""
+        sizes = [len(self.space.choices[columns[block.reads.index(name)]].options) for name in block.shaped_by]
+        following = np.zeros((len(states), *sizes), dtype=np.int64)
+        shapes: list[Shape] = []
+        for state, shape in enumerate(states):
+            for options in itertools.product(*map(range, sizes)):
+                named = dict(zip(block.shaped_by, options, strict=True))
+                handed = block.hands_on(*(named.get(name, 0) for name in block.reads), input_shape=shape)
+                if handed not in shapes:
+                    shapes.append(handed)
+                following[(state, *options)] = shapes.index(handed)
+        return tuple(shapes), following
+
+    def _require_length(self, length: int) -> None:
+        if length != len(self.space):
+            raise UsageError(f"A selection has {len(self.space)} option indices (or vectors of weights), one a choice; got {length}.")
+
+
+def _options(selection: Architecture | npt.NDArray[np.int64], columns: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(int(selection[column]) for column in columns)
+
+
+def _nothing(*options: int, input_shape: Shape) -> nn.Module:
+    return nn.Identity()

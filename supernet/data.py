@@ -24,7 +24,7 @@ class Part(Protocol):
 
     def __len__(self) -> int: ...
 
-    def epoch(self, batch_size: int, seed: tuple[int, int], device: torch.device, share: Share = ALL) -> Iterator[Batch]:
+    def epoch(self, batch_size: int, seed: tuple[int, ...], device: torch.device, share: Share = ALL) -> Iterator[Batch]:
         """Shuffled and augmented, as `seed` says; the last incomplete batch is left out.
 
         Of every batch, the share (k, n) is images k, k + n, k + 2n, ...
@@ -35,6 +35,9 @@ class Part(Protocol):
 
     def head(self, n: int) -> TensorPart:
         """The first n images, held in memory."""
+
+    def rows_of(self, rows: np.ndarray) -> Part:
+        """Some of the images, by their positions."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class TensorPart:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def epoch(self, batch_size: int, seed: tuple[int, int], device: torch.device, share: Share = ALL) -> Iterator[Batch]:
+    def epoch(self, batch_size: int, seed: tuple[int, ...], device: torch.device, share: Share = ALL) -> Iterator[Batch]:
         """See `Part.epoch`. Images and shuffling stay on the device."""
         generator = torch.Generator(device=device).manual_seed(int(np.random.default_rng(seed).integers(1 << 62)))
         part = self._on(device)
@@ -79,6 +82,11 @@ class TensorPart:
     def head(self, n: int) -> TensorPart:
         """The first n images."""
         return replace(self, images=self.images[:n], labels=self.labels[:n])
+
+    def rows_of(self, rows: np.ndarray) -> TensorPart:
+        """See `Part.rows_of`."""
+        positions = torch.from_numpy(np.asarray(rows))
+        return replace(self, images=self.images[positions], labels=self.labels[positions])
 
     def _on(self, device: torch.device) -> TensorPart:
         if self.images.device == device or device.type == "cpu":
@@ -129,7 +137,7 @@ class FolderPart:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def epoch(self, batch_size: int, seed: tuple[int, int], device: torch.device, share: Share = ALL) -> Iterator[Batch]:
+    def epoch(self, batch_size: int, seed: tuple[int, ...], device: torch.device, share: Share = ALL) -> Iterator[Batch]:
         """See `Part.epoch`. Only the images of the share are decoded; their augmentation depends on it."""
         (mine, shares), size = share, min(batch_size, len(self))
         generator = torch.Generator().manual_seed(int(np.random.default_rng(seed).integers(1 << 62)))
@@ -146,6 +154,10 @@ class FolderPart:
         """The first n images, decoded once."""
         images, labels = zip(*self._decoded(self.plain, torch.arange(min(n, len(self))), 64), strict=True)
         return TensorPart(torch.cat(images), torch.cat(labels), self.mean, self.scale)
+
+    def rows_of(self, rows: np.ndarray) -> FolderPart:
+        """See `Part.rows_of`."""
+        return replace(self, rows=self.rows[rows])
 
     def _decoded(self, dataset: Any, order: Tensor, batch_size: int, **options: Any) -> Iterator[Batch]:
         """Batches (uint8 images, labels) of the images in this order."""

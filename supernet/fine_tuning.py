@@ -6,6 +6,8 @@ what other networks did to the shared weights. Dearer than plain inherited weigh
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -13,9 +15,9 @@ from evonas.errors import UsageError
 from evonas.space import Population
 from supernet.chain import ChainSupernet
 from supernet.data import Part
-from supernet.fitness import recalibrate
+from supernet.evaluation import accuracy_and_likelihood, recalibrate
 from supernet.training.loop import train
-from supernet.training.standalone import StandAlone, accuracy_and_likelihood
+from supernet.training.standalone import StandAlone
 
 
 class FineTunedFitness:
@@ -69,7 +71,7 @@ class FineTunedFitness:
     def _score(self, row: np.ndarray) -> tuple[float, float]:
         network = self.supernet.subnet(row).to(self.device)
         if self.steps:
-            settings = {"lr": self.lr, "warmup_epochs": 0.0, "device": self.device}
-            train(network, StandAlone(), self.images, epochs=1, batch_size=self.batch_size, **settings)  # type: ignore[arg-type]
+            settings: dict[str, Any] = {"lr": self.lr, "warmup_epochs": 0.0, "device": self.device}
+            train(network, StandAlone(), self.images, epochs=1, batch_size=self.batch_size, **settings)
         recalibrate(network, self.calibration.batches(128, self.device))
         return accuracy_and_likelihood(network, self.search, self.device)

@@ -11,9 +11,10 @@ reference that tests compare with).
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from functools import lru_cache
+from typing import TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +26,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from evonas.errors import UsageError
 from evonas.space import Population
 from supernet.chain import ChainSupernet
-from supernet.data import Batch, Part
-from supernet.training.loop import autocast
+from supernet.data import Part
+from supernet.device import autocast, place
+from supernet.evaluation import only_norms_train, recalibrate
 
 Statistics = list[tuple[Tensor, Tensor]]
 T = TypeVar("T")
@@ -91,7 +93,7 @@ class InheritedFitness:
 
     def _map(self, population: Population, measure: Callable[[Population, npt.NDArray[np.int64]], T]) -> Iterator[T]:
         order, _ = walk_order(self.supernet, population)
-        self.supernet.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        place(self.supernet, self.device)
         for start in range(0, len(order), MOST_ROWS_AT_ONCE):
             rows = population[order[start : start + MOST_ROWS_AT_ONCE]]
             while True:
@@ -114,29 +116,29 @@ class InheritedFitness:
     def _sums(self, rows: Population, shared: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """For every row, images classified right and log-likelihoods added up: shape (n, 2)."""
         sums = torch.zeros(len(rows), 2, dtype=torch.float64, device=self.device)
-        with _borrowed(self.supernet) as norms, torch.no_grad(), autocast(self.device):
-            statistics = self._statistics(rows, shared, norms)
+        with _borrowed(self.supernet), torch.no_grad(), autocast(self.device):
+            statistics = self._statistics(rows, shared)
             for images, labels in self.search.batches(self.batch_size, self.device):
-                for i, logits in enumerate(self._forward(images, rows, shared, norms, statistics)):
+                for i, logits in enumerate(self._forward(images, rows, shared, statistics)):
                     sums[i, 0] += (logits.argmax(1) == labels).sum()
                     sums[i, 1] -= cross_entropy(logits.float(), labels, reduction="sum")
         return sums.cpu().numpy()
 
     def _logits(self, rows: Population, shared: npt.NDArray[np.int64]) -> Tensor:
         parts: list[list[Tensor]] = [[] for _ in rows]
-        with _borrowed(self.supernet) as norms, torch.no_grad(), autocast(self.device):
-            statistics = self._statistics(rows, shared, norms)
+        with _borrowed(self.supernet), torch.no_grad(), autocast(self.device):
+            statistics = self._statistics(rows, shared)
             for images, _ in self.search.batches(self.batch_size, self.device):
-                for i, logits in enumerate(self._forward(images, rows, shared, norms, statistics)):
+                for i, logits in enumerate(self._forward(images, rows, shared, statistics)):
                     parts[i].append(logits.float().cpu())
         return torch.stack([torch.cat(part) for part in parts])
 
-    def _statistics(self, rows: Population, shared: npt.NDArray[np.int64], norms: _Norms) -> list[Statistics] | None:
+    def _statistics(self, rows: Population, shared: npt.NDArray[np.int64]) -> list[Statistics] | None:
         """`_calibrate`, refusing a batch that does not fit: halving it would change what scores mean."""
         if self.calibration is None:
             return None
         try:
-            return self._calibrate(rows, shared, norms, self.calibration)
+            return self._calibrate(rows, shared, self.calibration)
         except RuntimeError as error:
             if not _out_of_memory(error):
                 raise
@@ -145,34 +147,34 @@ class InheritedFitness:
                 f"so it is not changed. Use a smaller calibration_batch from the start, or a larger device."
             ) from None
 
-    def _calibrate(self, rows: Population, shared: npt.NDArray[np.int64], norms: _Norms, calibration: Part) -> list[Statistics]:
+    def _calibrate(self, rows: Population, shared: npt.NDArray[np.int64], calibration: Part) -> list[Statistics]:
         """Statistics of every node of the trie, in the order in which the walk comes to them."""
         statistics: list[Statistics] = []
-        _only_norms_train(self.supernet)
+        only_norms_train(self.supernet)
         for number, (images, _) in enumerate(calibration.batches(self.calibration_batch, self.device)):
             node, stack = 0, [images]
             for row, keep in zip(rows, shared, strict=True):
                 del stack[keep + 1 :]
-                for module in self.supernet.active(row)[keep:]:
-                    layers = norms(module)
+                for module in self.supernet.active(row, keep):
+                    layers = _norms(module)
                     if number == 0:
-                        statistics.append([(torch.zeros_like(n.running_mean), torch.ones_like(n.running_var)) for n in layers])  # type: ignore[arg-type]
+                        statistics.append([_fresh(layer) for layer in layers])
                     _attach(layers, statistics[node], momentum=1 / (number + 1))
                     stack.append(module(stack[-1]))
                     node += 1
         return statistics
 
     def _forward(
-        self, images: Tensor, rows: Population, shared: npt.NDArray[np.int64], norms: _Norms, statistics: list[Statistics] | None
+        self, images: Tensor, rows: Population, shared: npt.NDArray[np.int64], statistics: list[Statistics] | None
     ) -> Iterator[Tensor]:
         """The logits of every row, with the statistics of its nodes, or with those of the supernet."""
         self.supernet.eval()
         node, stack = 0, [images]
         for row, keep in zip(rows, shared, strict=True):
             del stack[keep + 1 :]
-            for module in self.supernet.active(row)[keep:]:
+            for module in self.supernet.active(row, keep):
                 if statistics is not None:
-                    _attach(norms(module), statistics[node])
+                    _attach(_norms(module), statistics[node])
                 stack.append(module(stack[-1]))
                 node += 1
             yield stack[-1]
@@ -219,41 +221,16 @@ def score_one_by_one(
     return torch.stack(logits)
 
 
-def recalibrate(network: nn.Module, batches: Iterable[Batch]) -> None:
-    """Replace batch-norm statistics by cumulative means over the batches, each normalised by its own statistics."""
-    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
-    momenta = [norm.momentum for norm in norms]
-    was_training = network.training
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # torch's word for the cumulative mean
-    _only_norms_train(network)
-    with torch.no_grad():
-        for images, _ in batches:
-            network(images)
-    network.train(was_training)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
+@lru_cache(maxsize=4096)
+def _norms(module: nn.Module) -> tuple[_BatchNorm, ...]:
+    """The batch-norm layers of a module, looked up once while it is in use. The module itself is the key and is held by it: blocks may
+    compose modules for a single call, and the number of one that is gone soon belongs to another."""
+    return tuple(layer for layer in module.modules() if isinstance(layer, _BatchNorm))
 
 
-def _only_norms_train(network: nn.Module) -> None:
-    """Batch norm takes statistics, everything else (dropout) is at rest."""
-    network.eval()
-    for module in network.modules():
-        if isinstance(module, _BatchNorm):
-            module.training = True
-
-
-class _Norms:
-    """The batch-norm layers of a module, looked up once."""
-
-    def __init__(self) -> None:
-        self._known: dict[int, list[_BatchNorm]] = {}
-
-    def __call__(self, module: nn.Module) -> list[_BatchNorm]:
-        if id(module) not in self._known:
-            self._known[id(module)] = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
-        return self._known[id(module)]
+def _fresh(layer: _BatchNorm) -> tuple[Tensor, Tensor]:
+    """Mean 0 and variance 1 in the shape of a layer's statistics."""
+    return torch.zeros_like(cast(Tensor, layer.running_mean)), torch.ones_like(cast(Tensor, layer.running_var))
 
 
 def _attach(layers: Sequence[_BatchNorm], statistics: Statistics, momentum: float | None = None) -> None:
@@ -265,7 +242,7 @@ def _attach(layers: Sequence[_BatchNorm], statistics: Statistics, momentum: floa
 
 
 @contextmanager
-def _borrowed(supernet: ChainSupernet) -> Iterator[_Norms]:
+def _borrowed(supernet: ChainSupernet) -> Iterator[None]:
     """Lends the supernet's batch-norm layers; their statistics and every module's mode are put back at the end."""
     modes = [(module, module.training) for module in supernet.modules()]
     layers = [module for module in supernet.modules() if isinstance(module, _BatchNorm)]
@@ -273,8 +250,9 @@ def _borrowed(supernet: ChainSupernet) -> Iterator[_Norms]:
     for layer in layers:
         layer._buffers = {name: None if buffer is None else buffer.clone() for name, buffer in layer._buffers.items()}
     try:
-        yield _Norms()
+        yield
     finally:
+        _norms.cache_clear()
         for layer, buffers, momentum in kept:
             layer._buffers, layer.momentum = buffers, momentum
         for module, training in modes:

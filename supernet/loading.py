@@ -217,7 +217,7 @@ def _folder(path: Path, image_size: int, color_jitter: float, workers: int) -> I
 
     def open_folder(folder: Path) -> tuple[Any, Any]:
         try:
-            return tuple(ImageFolder(folder, transform=t, loader=_open_image) for t in (augment, plain))  # type: ignore[return-value]
+            return tuple(ImageFolder(folder, transform=t, loader=_open_image) for t in (augment, plain))
         except (FileNotFoundError, OSError) as error:
             raise UsageError(
                 f"{folder}: {str(error).splitlines()[0].rstrip('.')}. Expected one folder of images for each class, none of them empty."

@@ -49,7 +49,7 @@ class _Through(torch.autograd.Function):
         return value.clone()
 
     @staticmethod
-    def backward(context: Any, gradient: Tensor) -> tuple[None, Tensor]:  # type: ignore[override]
+    def backward(context: Any, gradient: Tensor) -> tuple[None, Tensor]:
         return None, gradient
 
 

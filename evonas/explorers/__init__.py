@@ -1,6 +1,7 @@
 """Explorers: ways of proposing candidates. One file each; `EXPLORERS` lists them with their papers.
 
-An entry's `make(space, budget, seed)` gives an explorer with its defaults. Whatever is registered is listed by
+An entry's `make(space, budget, seed)` gives an explorer with its defaults. Those that need a predictor of another room are registered
+there (`predictors.explorers`). Whatever is registered is listed by
 `evonas list` and run through the conformance suite (`evonas.testing`).
 """
 
@@ -15,17 +16,16 @@ from evonas.explorers.base import Explorer
 from evonas.explorers.bayesian import BayesianExplorer
 from evonas.explorers.evolution import EvolutionExplorer
 from evonas.explorers.pareto import ParetoExplorer
-from evonas.explorers.progressive import CellGrowth, ChoiceGrowth, ProgressiveExplorer
+from evonas.explorers.progressive import ChoiceGrowth, ProgressiveExplorer
 from evonas.explorers.random_search import RandomExplorer
 from evonas.explorers.screened import ScreenedExplorer
-from evonas.registry import Entry
+from evonas.registry import Entry, Registry
 from evonas.space import SearchSpace
 
 __all__ = [
     "EXPLORERS",
     "AgeingEvolutionExplorer",
     "BayesianExplorer",
-    "CellGrowth",
     "ChoiceGrowth",
     "EvolutionExplorer",
     "Explorer",
@@ -38,12 +38,12 @@ __all__ = [
 
 
 Make = Callable[[SearchSpace, Budget, int], Explorer]
-EXPLORERS: dict[str, Entry[Make]] = {}
+EXPLORERS: Registry[Entry[Make]] = Registry("explorer", "evonas.explorers")
 
 
 def register_explorer(name: str, summary: str, paper: str, make: Make) -> None:
     """Add an explorer to `EXPLORERS`; `make(space, budget, seed)` gives one with its defaults."""
-    EXPLORERS[name] = Entry(name, summary, paper, make)
+    EXPLORERS.add(Entry(name, summary, paper, make))
 
 
 def _linear(space: SearchSpace) -> Any:

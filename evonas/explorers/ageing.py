@@ -8,13 +8,14 @@ tournament's winner has no feasible new neighbour in ten attempts, a random feas
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from evonas.budget import Budget
-from evonas.explorers.base import Explorer
-from evonas.explorers.variation import Variation, breed
+from evonas.explorers.base import Explorer, require
+from evonas.explorers.variation import Mutate, Variation, breed
 from evonas.sampling import Collector
-from evonas.space import Population, SearchSpace
+from evonas.space import Architecture, Population, SearchSpace
 from evonas.study import History
 
 
@@ -31,12 +32,25 @@ class AgeingEvolutionExplorer(Explorer):
         sample: tournament size, drawn with replacement as in the paper.
         children: children proposed together, from the same living population. 1 is the sequential algorithm; larger
             batches correspond to the paper's parallel workers.
+        mutate: DEAP's operator that makes a child of a parent; one choice set to another option unless told otherwise.
+        first: architectures to try before anything else, see `Explorer`.
     """
 
     def __init__(
-        self, space: SearchSpace, budget: Budget | None = None, *, seed: int = 0, population: int = 100, sample: int = 25, children: int = 1
+        self,
+        space: SearchSpace,
+        budget: Budget | None = None,
+        *,
+        seed: int = 0,
+        population: int = 100,
+        sample: int = 25,
+        children: int = 1,
+        mutate: Mutate | None = None,
+        first: Sequence[Architecture] | Population = (),
     ) -> None:
-        super().__init__(space, budget, seed=seed, generation_size=children)
+        require(type(self), at_least_one={"population": population, "sample": sample, "children": children})
+        super().__init__(space, budget, seed=seed, generation_size=children, first=first)
+        self.mutate = mutate
         self.population = population
         self.sample = sample
 
@@ -60,6 +74,9 @@ class AgeingEvolutionExplorer(Explorer):
                 winner = tournament[history.scores[tournament].argmax()]
                 variation = Variation(self.space, history.population[[winner]])
                 if len(variation):
-                    breed(collector, 1, partial(variation.single_changes, rng=rng))
+                    if self.mutate is None:
+                        breed(collector, 1, partial(variation.single_changes, rng=rng))
+                    else:
+                        breed(collector, 1, partial(variation.mutants, rng=rng, mutate=self.mutate))
         collector.draw(size - len(collector), rng)
         return collector.population()

@@ -7,8 +7,11 @@ by 50, in one process or three in a row, it walks the same trajectory.
 
 from __future__ import annotations
 
+import math
 import threading
+import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +22,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from evonas.budget import Budget
 from evonas.errors import UsageError
-from evonas.space import Population, SearchSpace
+from evonas.sampling import Collector
+from evonas.space import Architecture, Population, SearchSpace
 from evonas.study import History, annotate, distributions
 
 
@@ -37,13 +41,28 @@ class Explorer(optuna.samplers.BaseSampler, ABC):
         budget: bounds that every proposal keeps.
         seed: seeds every generation together with its number.
         generation_size: trials that are proposed together, from the results of all earlier ones.
+        first: architectures to try before anything else, in this order: published ones, those of another run, hand-made ones. Those that
+            break the budget are left out, with a warning.
+
+    Raises:
+        UsageError: an architecture of `first` that is not in the space, or a setting that makes no sense.
     """
 
-    def __init__(self, space: SearchSpace, budget: Budget | None = None, *, seed: int = 0, generation_size: int = 50) -> None:
+    def __init__(
+        self,
+        space: SearchSpace,
+        budget: Budget | None = None,
+        *,
+        seed: int = 0,
+        generation_size: int = 50,
+        first: Sequence[Architecture] | Population = (),
+    ) -> None:
         self.space = space
         self.budget = budget or Budget()
         self.seed = seed
         self.generation_size = generation_size
+        require(type(self), at_least_one={"generation_size": generation_size})
+        self.first = self._feasible(space.population(list(first)))
         self._proposed: tuple[object, Population] | None = None
         self._lock = threading.RLock()
 
@@ -62,11 +81,18 @@ class Explorer(optuna.samplers.BaseSampler, ABC):
         return history.scored
 
     def attributes(self, number: int) -> dict[str, Any]:
-        """What trial `number` carries beside its costs, as user attributes; nothing unless the explorer has something to say."""
+        """What trial `number` carries beside its costs, as user attributes; nothing unless the explorer has something to say.
+
+        Numbers begin after the trials of `first`.
+        """
         return {}
 
+    def notes(self, number: int) -> dict[str, Any]:
+        """The user attributes of trial `number` of a study: `attributes`, or that it is one of `first`."""
+        return {"first": True} if number < len(self.first) else self.attributes(number - len(self.first))
+
     def generation(self, number: int) -> tuple[int, int]:
-        """(start, size) of the generation that trial `number` belongs to."""
+        """(start, size) of the generation that trial `number` belongs to, where numbers begin after the trials of `first`."""
         return number - number % self.generation_size, self.generation_size
 
     def rng(self, start: int) -> np.random.Generator:
@@ -75,13 +101,25 @@ class Explorer(optuna.samplers.BaseSampler, ABC):
 
     def rows(self, study: optuna.Study, number: int, count: int) -> Population:
         """Proposals for the trials `number` to at most `number + count - 1` of the same generation; none when exhausted."""
-        start, size = self.generation(number)
+        ahead = len(self.first)
+        if number < ahead:
+            return self.first[number : number + count]
+        start, size = self.generation(number - ahead)
         with self._lock:
             trials = study.get_trials(deepcopy=False)
             memo = (study.study_name, start, trials[0].datetime_start if trials else None)
             if self._proposed is None or self._proposed[0] != memo or not trials:
-                self._proposed = (memo, self.propose(History.of(study, self.space, start), start, size))
-            return self._proposed[1][number - start : number - start + count]
+                history = History.of(study, self.space, start + ahead).renumbered(-ahead)
+                self._proposed = (memo, self.propose(history, start, size))
+            return self._proposed[1][number - ahead - start : number - ahead - start + count]
+
+    def _feasible(self, population: Population) -> Population:
+        """The rows that keep the budget, each once."""
+        collector = Collector(self.space, self.budget, set())
+        kept = collector.take(population, len(population))
+        if left := len(set(self.space.keys(population))) - kept:
+            warnings.warn(f"{left} of {len(population)} architectures to try first break the budget and are left out", stacklevel=4)
+        return collector.population()
 
     # Optuna's side: the same rows as parameters of one trial at a time.
 
@@ -107,5 +145,21 @@ class Explorer(optuna.samplers.BaseSampler, ABC):
         """Record costs and constraints, as `search` does."""
         if all(name in trial.params for name in self.space.names) and "constraints" not in trial.system_attrs:
             annotate(study, trial._trial_id, self.space, self.budget, self.space.from_names(trial.params))
-            for name, value in self.attributes(trial.number).items():
+            for name, value in self.notes(trial.number).items():
                 study._storage.set_trial_user_attr(trial._trial_id, name, value)
+
+
+def require(
+    explorer: type, *, at_least_one: Mapping[str, int] | None = None, probability: Mapping[str, float | None] | None = None
+) -> None:
+    """Settings that make sense.
+
+    Raises:
+        UsageError: a number that is not a whole one of at least 1, or a probability outside of [0, 1]; a probability may be None.
+    """
+    for name, value in (at_least_one or {}).items():
+        if isinstance(value, bool) or value != int(value) or value < 1:
+            raise UsageError(f"{explorer.__name__} got {name}={value!r}; expected a whole number of at least 1.")
+    for name, chance in (probability or {}).items():
+        if chance is not None and not (math.isfinite(chance) and 0 <= chance <= 1):
+            raise UsageError(f"{explorer.__name__} got {name}={chance!r}; expected a share between 0 and 1.")

@@ -10,6 +10,7 @@ candidates are bred towards the bound itself, so that no evaluation is spent on 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -17,12 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from evonas.budget import Budget
-from evonas.explorers.base import Explorer
+from evonas.explorers.base import Explorer, require
 from evonas.explorers.screened import Predictor
-from evonas.explorers.variation import Variation, breed
+from evonas.explorers.variation import Variation, breed, redraw
 from evonas.ranks import normal_scores
 from evonas.sampling import Collector, draw_feasible
-from evonas.space import Population, SearchSpace
+from evonas.space import Architecture, Population, SearchSpace
 from evonas.study import History
 
 Floats = npt.NDArray[np.float64]
@@ -60,6 +61,7 @@ class BayesianExplorer(Explorer):
         optimism: width of the upper bound, in standard deviations.
         pool: candidates of one round of breeding, in spaces too large to list.
         rounds: rounds of breeding.
+        first: architectures to try before anything else, see `Explorer`.
     """
 
     def __init__(
@@ -74,8 +76,10 @@ class BayesianExplorer(Explorer):
         optimism: float = 1.5,
         pool: int = 1000,
         rounds: int = 5,
+        first: Sequence[Architecture] | Population = (),
     ) -> None:
-        super().__init__(space, budget, seed=seed, generation_size=generation_size)
+        require(type(self), at_least_one={"generation_size": generation_size, "initial": initial, "pool": pool, "rounds": rounds})
+        super().__init__(space, budget, seed=seed, generation_size=generation_size, first=first)
         self.predictor = predictor
         self.initial = initial
         self.optimism = optimism
@@ -153,7 +157,7 @@ class BayesianExplorer(Explorer):
             if len(variation) == 0:
                 break
             breed(collector, self.pool // 2, partial(variation.single_changes, rng=rng), attempts=3)
-            breed(collector, self.pool // 4, partial(variation.mutants, rng=rng, probability=2 / len(self.space)), attempts=3)
+            breed(collector, self.pool // 4, partial(variation.mutants, rng=rng, mutate=redraw(min(2 / len(self.space), 1.0))), attempts=3)
             breed(collector, self.pool // 4, partial(variation.crossovers, rng=rng), attempts=3)
             if len(collector) == 0:
                 break

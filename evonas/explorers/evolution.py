@@ -8,13 +8,16 @@ records; children are drawn in chunks rather than one at a time, which changes n
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from evonas.budget import Budget
-from evonas.explorers.base import Explorer
-from evonas.explorers.variation import Variation, breed
+from evonas.errors import UsageError
+from evonas.explorers.base import Explorer, require
+from evonas.explorers.variation import UNIFORM, Mate, Mutate, Variation, breed, redraw
 from evonas.sampling import Collector
-from evonas.space import Population, SearchSpace
+from evonas.space import Architecture, Population, SearchSpace
 from evonas.study import History
 
 
@@ -34,6 +37,9 @@ class EvolutionExplorer(Explorer):
         mutants: children by mutation in a full generation.
         crossovers: children by uniform crossover in a full generation.
         mutation_probability: chance of every choice of a mutant to be redrawn.
+        mutate: DEAP's operator that makes mutants, in place of redrawing choices with that probability.
+        mate: DEAP's operator that makes crossovers.
+        first: architectures to try before anything else, see `Explorer`.
     """
 
     def __init__(
@@ -47,12 +53,27 @@ class EvolutionExplorer(Explorer):
         mutants: int = 25,
         crossovers: int = 25,
         mutation_probability: float = 0.1,
+        mutate: Mutate | None = None,
+        mate: Mate = UNIFORM,
+        first: Sequence[Architecture] | Population = (),
     ) -> None:
-        super().__init__(space, budget, seed=seed, generation_size=population)
+        require(
+            type(self),
+            at_least_one={"population": population, "parents": parents},
+            probability={"mutation_probability": mutation_probability},
+        )
+        if min(mutants, crossovers) < 0 or mutants + crossovers > population:
+            raise UsageError(
+                f"EvolutionExplorer got {mutants} mutants and {crossovers} crossovers in a population of {population}; "
+                f"expected at least 0 of each, and no more than the population together."
+            )
+        super().__init__(space, budget, seed=seed, generation_size=population, first=first)
         self.parents = parents
         self.mutants = mutants
         self.crossovers = crossovers
         self.mutation_probability = mutation_probability
+        self.mutate = mutate
+        self.mate = mate
 
     def propose(self, history: History, start: int, size: int) -> Population:
         """See `Explorer.propose`; a size other than the population keeps the shares of mutants and crossovers."""
@@ -62,7 +83,8 @@ class EvolutionExplorer(Explorer):
         variation = Variation(self.space, history.population[history.scored[: self.parents]])
         if len(variation):
             mutants, crossovers = (int(np.ceil(size * n / self.generation_size)) for n in (self.mutants, self.crossovers))
-            breed(collector, min(mutants, size), lambda n: variation.mutants(n, rng, self.mutation_probability))
-            breed(collector, min(crossovers, size - len(collector)), lambda n: variation.crossovers(n, rng))
+            mutate = self.mutate or redraw(self.mutation_probability)
+            breed(collector, min(mutants, size), lambda n: variation.mutants(n, rng, mutate))
+            breed(collector, min(crossovers, size - len(collector)), lambda n: variation.crossovers(n, rng, self.mate))
         collector.draw(size - len(collector), rng)
         return collector.population()

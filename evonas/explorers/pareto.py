@@ -17,10 +17,10 @@ from deap import base, tools
 
 from evonas.budget import Budget
 from evonas.errors import unknown
-from evonas.explorers.base import Explorer
-from evonas.explorers.variation import Variation, breed, deap_random
+from evonas.explorers.base import Explorer, require
+from evonas.explorers.variation import UNIFORM, Mate, Mutate, Variation, breed, deap_random, redraw
 from evonas.sampling import Collector
-from evonas.space import Population, SearchSpace
+from evonas.space import Architecture, Population, SearchSpace
 from evonas.study import History
 
 
@@ -38,6 +38,9 @@ class ParetoExplorer(Explorer):
         population: trials in a generation, and survivors that children descend from.
         crossover_probability: share of the children made by uniform crossover before they are mutated.
         mutation_probability: chance of every choice of a child to be redrawn; 1 / choices unless told otherwise.
+        mutate: DEAP's operator that every child goes through, in place of redrawing choices with that probability.
+        mate: DEAP's operator that makes crossovers.
+        first: architectures to try before anything else, see `Explorer`.
     """
 
     def __init__(
@@ -50,8 +53,15 @@ class ParetoExplorer(Explorer):
         population: int = 50,
         crossover_probability: float = 0.9,
         mutation_probability: float | None = None,
+        mutate: Mutate | None = None,
+        mate: Mate = UNIFORM,
+        first: Sequence[Architecture] | Population = (),
     ) -> None:
-        super().__init__(space, budget, seed=seed, generation_size=population)
+        chances = {"crossover_probability": crossover_probability, "mutation_probability": mutation_probability}
+        require(type(self), at_least_one={"population": population}, probability=chances)
+        super().__init__(space, budget, seed=seed, generation_size=population, first=first)
+        self.mutate = mutate
+        self.mate = mate
         self.costs = tuple(self.budget.costs if costs is None else costs)
         self.crossover_probability = crossover_probability
         self.mutation_probability = mutation_probability
@@ -74,9 +84,11 @@ class ParetoExplorer(Explorer):
 
     def _children(self, parents: Variation, n: int, probability: float, rng: np.random.Generator) -> Population:
         crossed = int(rng.binomial(n, self.crossover_probability))
-        children = np.concatenate([parents.crossovers(crossed, rng), parents.mutants(n - crossed, rng, 0.0)])
-        redraw = rng.random(children.shape) < probability
-        return np.where(redraw, self.space.from_ranks(rng.integers(0, self.space.allowed_counts, size=children.shape)), children)
+        children = np.concatenate([parents.crossovers(crossed, rng, self.mate), parents.mutants(n - crossed, rng, redraw(0.0))])
+        if self.mutate is not None:
+            return Variation(self.space, children).each(rng, self.mutate)
+        redrawn = rng.random(children.shape) < probability
+        return np.where(redrawn, self.space.from_ranks(rng.integers(0, self.space.allowed_counts, size=children.shape)), children)
 
     def _tournaments(self, history: History, n: int, rng: np.random.Generator) -> Population:
         """`n` parents by binary tournaments on front and crowding among the survivors."""

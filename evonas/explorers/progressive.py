@@ -14,15 +14,14 @@ search can know. After the last level the search goes on with the next best chil
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from evonas.budget import Budget
-from evonas.cells import cell_sizes, every_block
-from evonas.errors import UsageError
-from evonas.explorers.base import Explorer
+from evonas.explorers.base import Explorer, require
 from evonas.explorers.screened import Predictor
 from evonas.sampling import Collector
 from evonas.space import Architecture, Population, SearchSpace
@@ -47,33 +46,6 @@ class Growth(Protocol):
     def members(self, population: Population, level: int) -> npt.NDArray[np.bool_]:
         """Mask of the rows that belong to `level`."""
         ...
-
-
-class CellGrowth:
-    """One more block at every level, in the space of `evonas.cells.cell_space`."""
-
-    def __init__(self, space: SearchSpace) -> None:
-        self.space = space
-        self.levels = (len(space) - 1) // 4
-        if space.names[0] != "blocks":
-            raise UsageError(f"CellGrowth grows the space of evonas.cells.cell_space; this one begins with {space.names[0]!r}.")
-        self.operations = len(space.choices[3].options)
-
-    def first(self) -> Population:
-        """All cells of one block: 136 of them with eight operations."""
-        return self.children(np.zeros((1, len(self.space)), dtype=np.int64), 1)
-
-    def children(self, parents: Population, level: int) -> Population:
-        """Every parent with every block that it may have next."""
-        blocks = every_block(level, self.operations)
-        rows = np.repeat(parents, len(blocks), axis=0)
-        rows[:, 0] = level - 1
-        rows[:, 1 + 4 * (level - 1) : 1 + 4 * level] = np.tile(blocks, (len(parents), 1))
-        return rows
-
-    def members(self, population: Population, level: int) -> npt.NDArray[np.bool_]:
-        """Cells of exactly `level` blocks."""
-        return cell_sizes(population) == level
 
 
 class ChoiceGrowth:
@@ -115,9 +87,10 @@ class ProgressiveExplorer(Explorer):
         space: what is explored.
         budget: bounds that every proposal keeps.
         predictor: a scikit-learn regressor of populations that accepts larger architectures than it was fitted on. It is cloned.
-        growth: how architectures grow; `CellGrowth` for the cells of PNAS, `ChoiceGrowth` unless told otherwise.
+        growth: how architectures grow; `evonas.cells.CellGrowth` for the cells of PNAS, `ChoiceGrowth` unless told otherwise.
         beam: architectures trained at every level after the first, and parents of the next (K in the paper).
         seed: seeds what fills a level.
+        first: architectures to try before anything else, see `Explorer`.
     """
 
     def __init__(
@@ -129,8 +102,10 @@ class ProgressiveExplorer(Explorer):
         growth: Growth | None = None,
         beam: int = 256,
         seed: int = 0,
+        first: Sequence[Architecture] | Population = (),
     ) -> None:
-        super().__init__(space, budget, seed=seed, generation_size=beam)
+        require(type(self), at_least_one={"beam": beam})
+        super().__init__(space, budget, seed=seed, generation_size=beam, first=first)
         self.predictor = predictor
         self.growth: Growth = growth or ChoiceGrowth(space)
         self.beam = beam

@@ -6,12 +6,13 @@ the pool drawn by an explorer rather than listed, so that it serves spaces of an
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
-from evonas.explorers.base import Explorer
-from evonas.space import Population
+from evonas.explorers.base import Explorer, require
+from evonas.space import Architecture, Population
 from evonas.study import History
 
 
@@ -38,6 +39,7 @@ class ScreenedExplorer(Explorer):
         pool: proposals drawn for a generation.
         exploration: share of a generation that is taken at random from the pool, whatever the predictor says.
         warm_up: scored trials before the predictor is asked.
+        first: architectures to try before anything else, see `Explorer`.
     """
 
     def __init__(
@@ -49,8 +51,12 @@ class ScreenedExplorer(Explorer):
         pool: int = 1000,
         exploration: float = 0.1,
         warm_up: int = 50,
+        first: Sequence[Architecture] | Population = (),
     ) -> None:
-        super().__init__(explorer.space, explorer.budget, seed=explorer.seed, generation_size=generation_size)
+        require(type(self), at_least_one={"generation_size": generation_size, "pool": pool}, probability={"exploration": exploration})
+        super().__init__(
+            explorer.space, explorer.budget, seed=explorer.seed, generation_size=generation_size, first=list(first) or explorer.first
+        )
         self.explorer = explorer
         self.predictor = predictor
         self.pool = pool

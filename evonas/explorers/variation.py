@@ -11,12 +11,28 @@ import random
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 from deap import tools
 
+from evonas.errors import UsageError
 from evonas.sampling import Collector
 from evonas.space import Population, SearchSpace
+
+Individual = list[int]  # positions among the allowed options of every choice
+Mutate = Callable[[Individual, list[int], list[int]], tuple[Individual]]
+"""(individual, low, up) -> (individual,): a DEAP mutation, such as `redraw(0.1)`; low and up are the ends of every position."""
+Mate = Callable[[Individual, Individual], tuple[Individual, Individual]]
+"""(one, other) -> (child, child): a DEAP crossover, such as `UNIFORM`; the first child is taken."""
+
+UNIFORM: Mate = partial(tools.cxUniform, indpb=0.5)
+
+
+def redraw(probability: float) -> Mutate:
+    """Every choice is redrawn uniformly with a probability; the same option may be drawn again."""
+    return partial(tools.mutUniformInt, indpb=probability)
+
 
 _lock = threading.Lock()
 
@@ -54,22 +70,24 @@ class Variation:
     def __len__(self) -> int:
         return len(self.parents)
 
-    def mutants(self, n: int, rng: np.random.Generator, probability: float) -> Population:
-        """`n` uniform parents, each choice redrawn uniformly with `probability` (the same option may be drawn again)."""
+    def mutants(self, n: int, rng: np.random.Generator, mutate: Mutate) -> Population:
+        """`n` uniform parents, each changed by `mutate`."""
         chosen = rng.integers(len(self.parents), size=n).tolist()
-        children = [self.parents[i].copy() for i in chosen]
         with deap_random(rng):
-            for child in children:
-                tools.mutUniformInt(child, self._low, self._up, probability)
+            children = [list(mutate(self.parents[i].copy(), self._low, self._up)[0]) for i in chosen]
         return self._population(children)
 
-    def crossovers(self, n: int, rng: np.random.Generator) -> Population:
-        """`n` children of two uniform parents, every choice from either with probability one half."""
-        chosen = rng.integers(len(self.parents), size=(n, 2)).tolist()
-        children = [self.parents[i].copy() for i, _ in chosen]
+    def each(self, rng: np.random.Generator, mutate: Mutate) -> Population:
+        """Every parent once, in order, changed by `mutate`."""
         with deap_random(rng):
-            for child, (_, other) in zip(children, chosen, strict=True):
-                tools.cxUniform(child, self.parents[other].copy(), 0.5)
+            children = [list(mutate(parent.copy(), self._low, self._up)[0]) for parent in self.parents]
+        return self._population(children)
+
+    def crossovers(self, n: int, rng: np.random.Generator, mate: Mate = UNIFORM) -> Population:
+        """`n` first children of two uniform parents each, made by `mate`."""
+        chosen = rng.integers(len(self.parents), size=(n, 2)).tolist()
+        with deap_random(rng):
+            children = [list(mate(self.parents[i].copy(), self.parents[other].copy())[0]) for i, other in chosen]
         return self._population(children)
 
     def single_changes(self, n: int, rng: np.random.Generator) -> Population:
@@ -84,7 +102,10 @@ class Variation:
         return self.space.from_ranks(ranks)
 
     def _population(self, children: list[list[int]]) -> Population:
-        return self.space.from_ranks(np.array(children, dtype=np.int64).reshape(-1, len(self.space)))
+        ranks = np.array(children, dtype=np.int64).reshape(-1, len(self.space))
+        if ((ranks < 0) | (ranks >= self.space.allowed_counts)).any():
+            raise UsageError("A variation operator left the space; expected positions among the allowed options, between `low` and `up`.")
+        return self.space.from_ranks(ranks)
 
 
 def breed(collector: Collector, wanted: int, make: Callable[[int], Population], attempts: int = 10) -> int:

@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 Floats = npt.NDArray[np.float64]
 
 
-class BoostedTrees(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+class BoostedTrees(RegressorMixin, BaseEstimator):
     """The mean of a few XGBoost regressors with different seeds, and their spread.
 
     Put it behind an encoder: `make_pipeline(one_hot(space.sizes), BoostedTrees())`. Good from about 50 scored networks on;

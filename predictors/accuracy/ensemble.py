@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 Floats = npt.NDArray[np.float64]
 
 
-class Ensemble(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+class Ensemble(RegressorMixin, BaseEstimator):
     """Mean and spread of `members` copies of `predictor`.
 
     Args:

@@ -34,7 +34,7 @@ JITTER = 1e-6
 REFERENCE_SAMPLE = 1000
 
 
-class GaussianProcess(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+class GaussianProcess(RegressorMixin, BaseEstimator):
     """Regression with a spread, at its best between five and a few hundred scored networks.
 
     Args:

@@ -28,7 +28,7 @@ Floats = npt.NDArray[np.float64]
 CHUNK = 1 << 14
 
 
-class _TokenRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+class _TokenRegressor(RegressorMixin, BaseEstimator):
     """Fits a network by full-batch Adam on the absolute error; a subclass says which network, and what it reads.
 
     Args:

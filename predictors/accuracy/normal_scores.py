@@ -23,7 +23,7 @@ Floats = npt.NDArray[np.float64]
 UPPER_PART = 0.75
 
 
-class NormalScores(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+class NormalScores(RegressorMixin, BaseEstimator):
     """Fits `regressor` to the normal scores of the targets; predictions are targets again, in the order that the regressor gives.
 
     Args:

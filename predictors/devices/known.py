@@ -115,7 +115,7 @@ def read_devices(folder: str | Path, space: SearchSpace, *, but: str | None = No
     return [read_device(path, space) for path in sorted(Path(folder).glob("*.csv")) if path.stem != but]
 
 
-class KnownDevices(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class KnownDevices(TransformerMixin, BaseEstimator):
     """What measured devices say of any architecture of a space: one feature a device, its log latency.
 
     A device with 20 networks or more is smoothed by a regression over the space's options, so that its features reach architectures that it

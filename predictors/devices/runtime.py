@@ -15,6 +15,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ def export(module: nn.Module, input_shape: tuple[int, ...], path: Path, *, dynam
         path: of the file.
         dynamic_batch: let the first dimension vary; a batch of one otherwise, as it is timed.
     """
-    plain = copy.deepcopy(module).to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
+    plain = copy.deepcopy(module).to("cpu").to(memory_format=torch.contiguous_format).eval()
     images = torch.zeros(2 if dynamic_batch else 1, *input_shape)
     shapes = ({0: torch.export.Dim("images")},) if dynamic_batch else None
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -57,7 +58,7 @@ def export(module: nn.Module, input_shape: tuple[int, ...], path: Path, *, dynam
         )
 
 
-def session(path: Path, threads: int = 1):  # type: ignore[no-untyped-def]
+def session(path: Path, threads: int = 1) -> Any:
     """An ONNX Runtime session on the CPU."""
     import onnxruntime
 

@@ -32,7 +32,8 @@ from evonas.budget import Cost
 from evonas.errors import UsageError, unknown
 from evonas.files import read_json, write_json
 from evonas.space import Architecture, Population, SearchSpace
-from predictors.costs import AdditiveCost, Part, tabulate
+from evonas.tables import AdditiveCost, CostTable
+from predictors.costs import Part, Shape, tabulate
 from predictors.devices.runtime import Backend, measure, time_onnx
 
 ADDED_UP = 4000
@@ -79,12 +80,19 @@ class LatencyTable:
 
     def save(self, path: Path, space: SearchSpace) -> None:
         """Write the table file."""
-        choices = {}
-        for columns, table in self.blocks.tables:
-            entries = zip(_entries(space, columns), table.ravel().tolist(), strict=True)
-            choices[JOINED.join(space.names[column] for column in columns)] = {key: v for key, v in entries if math.isfinite(v)}
+        choices, running = {}, []
+        for table in self.blocks.tables:
+            names = [space.names[column] for column in table.columns]
+            if table.following is None and len(table.by_state) == 1:
+                entries = zip(_entries(space, table.columns), table.by_state.ravel().tolist(), strict=True)
+                choices[JOINED.join(names)] = {key: v for key, v in entries if math.isfinite(v)}
+            else:
+                finite = [value if math.isfinite(value) else None for value in table.values.ravel().tolist()]
+                hands_on = None if table.following is None else table.following.ravel().tolist()
+                running.append({"choices": names, "states": len(table.values), "milliseconds": finite, "hands_on": hands_on})
         residual = asdict(self.residual) if self.residual else None
         content = {"device": self.device, "unit": self.unit, "constant": self.blocks.constant, "choices": choices}
+        content |= {"by_state": running} if running else {}
         write_json(path, {**content, "slope": self.slope, "intercept": self.intercept, "residual": residual})
 
 
@@ -100,15 +108,18 @@ def read_table(path: Path, space: SearchSpace) -> LatencyTable:
         raise UsageError(f"{path} is no latency table; expected JSON with the keys device, unit, constant and choices.")
     if content.get("unit") != "ms":
         raise UsageError(f"{path} gives latencies in {content.get('unit')!r}; expected the unit 'ms'.")
-    tables = []
+    tables: list[CostTable] = []
     for names, entries in content["choices"].items():
         columns = tuple(_column(path, space, name) for name in names.split(JOINED))
         wanted = _entries(space, columns, allowed_only=True)
         if missing := [option for option in wanted if option not in entries]:
             raise UsageError(f"{path} lacks the option {missing[0]!r} of {names!r}; expected {', '.join(wanted[:20])}.")
         values = np.array([_number(path, names, entries[key]) if key in entries else math.nan for key in _entries(space, columns)])
-        tables.append((columns, values.reshape([len(space.choices[column].options) for column in columns])))
-    covered = [column for columns, _ in tables for column in columns]
+        tables.append(CostTable(columns, values.reshape([len(space.choices[column].options) for column in columns])))
+    covered = [column for table in tables for column in table.columns]
+    tables += (running := [_by_state(path, space, entry) for entry in content.get("by_state", [])])
+    if running:  # what a piece costs depends on what arrives: several tables may read a choice
+        covered = list({column for table in tables for column in table.columns})
     for column, name in enumerate(space.names):
         if covered.count(column) != 1:
             raise UsageError(f"{path} {'holds twice' if column in covered else 'lacks'} the choice {name!r}; expected every choice once.")
@@ -141,13 +152,13 @@ def measure_blocks(
         device: name of what the backend measures.
         on_progress: called with the share of options done.
     """
-    known: dict[tuple[str, tuple[int, ...]], float] = {}
-    total = sum(math.prod(len(space.allowed[c]) for c in part.choices) for part in parts)
+    known: dict[tuple[str, Shape], float] = {}
+    total = sum(len(part.input_shapes) * math.prod(len(space.allowed[c]) for c in part.choices) for part in parts)
     done = 0
 
-    def milliseconds(module: nn.Module, input_shape: tuple[int, ...]) -> float:
+    def milliseconds(module: nn.Module, input_shape: Shape) -> float:
         nonlocal done
-        key = (repr(module), input_shape)
+        key = (described(module), input_shape)
         if key not in known:
             known[key] = 0.0 if isinstance(module, nn.Identity) else measure(module, input_shape, folder, backend)
         done += 1
@@ -156,6 +167,15 @@ def measure_blocks(
         return known[key]
 
     return LatencyTable(device, tabulate(space, parts, milliseconds, "ms", allowed_only=True))
+
+
+def described(module: nn.Module) -> str:
+    """What decides how long a module runs: its layers and, since two modules may wire equal layers differently, their plain attributes."""
+    found = []
+    for name, layer in module.named_modules():
+        plain = sorted((key, repr(value)) for key, value in vars(layer).items() if not key.startswith("_") and key != "training")
+        found.append(f"{name}: {type(layer).__module__}.{type(layer).__qualname__}({layer.extra_repr()}) {plain}")
+    return "\n".join(found)
 
 
 def spread(space: SearchSpace, cost: Cost, n: int, seed: int) -> Population:
@@ -214,7 +234,7 @@ def additive(space: SearchSpace, device: str, cost: Cost, blocks: Sequence[tuple
     ends = np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1]
     values = np.linalg.lstsq(design, milliseconds - centre, rcond=None)[0]
     explained = 1 - float(((design @ values + centre - milliseconds) ** 2).sum() / max(((milliseconds - centre) ** 2).sum(), 1e-300))
-    tables = tuple((g, part.reshape(shape)) for g, part, shape in zip(groups, np.split(values, ends), shapes, strict=True))
+    tables = tuple(CostTable(g, part.reshape(shape)) for g, part, shape in zip(groups, np.split(values, ends), shapes, strict=True))
     return LatencyTable(device, AdditiveCost("ms", float(centre), tables)), explained
 
 
@@ -234,3 +254,15 @@ def _number(path: Path, what: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise UsageError(f"{path}: {what} holds {value!r}; expected a finite number of milliseconds.")
     return float(value)
+
+
+def _by_state(path: Path, space: SearchSpace, entry: Any) -> CostTable:
+    """A table whose values depend on what arrives, as `LatencyTable.save` writes it."""
+    try:
+        columns = tuple(_column(path, space, name) for name in entry["choices"])
+        shape = [entry["states"], *(len(space.choices[column].options) for column in columns)]
+        values = np.array(entry["milliseconds"], dtype=np.float64).reshape(shape)  # null becomes NaN
+        hands_on = None if entry["hands_on"] is None else np.array(entry["hands_on"], dtype=np.int64).reshape(shape)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{path}: a table by state is malformed ({error!r}); expected choices, states, milliseconds, hands_on.") from None
+    return CostTable(columns, values, hands_on)

@@ -26,7 +26,7 @@ Floats = npt.NDArray[np.float64]
 SCALE_PRIOR = 0.002
 
 
-class DeviceTransfer(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+class DeviceTransfer(RegressorMixin, BaseEstimator):
     """Milliseconds on a new device from what known devices say: use it behind `KnownDevices`.
 
         model = make_pipeline(KnownDevices(space, devices), DeviceTransfer()).fit(population, milliseconds)

@@ -6,7 +6,7 @@ Li, Mandal, Ogras and Marculescu, "FLASH: Fast Neural Architecture Search with H
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,13 +39,16 @@ class PredictedAccuracy:
         return np.asarray(self.model.predict(population), dtype=np.float64)
 
 
-def require_accuracy_bound(budget: Budget) -> None:
+def require_accuracy_bound(bounded_below: Iterable[str]) -> None:
     """Refuse to weigh accuracy against costs alone.
 
+    Args:
+        bounded_below: names of the costs that have a lower bound.
+
     Raises:
-        UsageError: the budget does not bound `accuracy` from below.
+        UsageError: `accuracy` is not among them.
     """
-    if not any(bound.cost == ACCURACY and bound.lower > 0 for bound in budget.bounds):
+    if ACCURACY not in bounded_below:
         raise UsageError(
             "Accuracy per cost needs a lower bound on accuracy: costs shrink by orders of magnitude where accuracy loses a few points, so "
             "without a bound the smallest network always wins. Add one, for example accuracy=0.7.. or accuracy=80%.. (of random networks)."
@@ -74,5 +77,5 @@ def flash_search(space: SearchSpace, budget: Budget, costs: Sequence[str], **set
     Raises:
         UsageError: accuracy has no lower bound, or nothing keeps all bounds.
     """
-    require_accuracy_bound(budget)
+    require_accuracy_bound([bound.cost for bound in budget.bounds if bound.lower > 0])
     return two_level_search(space, budget, accuracy_per_cost(costs), **settings)

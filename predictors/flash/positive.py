@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_non_negative, validate_data
 Floats = npt.NDArray[np.float64]
 
 
-class PositiveRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+class PositiveRegressor(RegressorMixin, BaseEstimator):
     """Accuracies over NN-Degree, costs over totals: curves with few parameters, which are poor models of arbitrary data."""
 
     def __sklearn_tags__(self) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -45,7 +44,7 @@ def list_all() -> None:
 
     for title, entries in (("recipes", RECIPES), ("search spaces", SPACES), ("explorers", EXPLORERS), ("predictors", SCREENS)):
         table = Table("name", "what it is", "paper", title=title, title_justify="left", title_style="bold")
-        for item in entries.values():  # type: ignore[attr-defined]
+        for item in entries.values():
             table.add_row(item.name, item.summary, item.paper)
         console.print(table)
     console.print(f"data: {', '.join(DATA_SETS)}, a folder of images, or an .npz file")
@@ -58,20 +57,11 @@ app.command("measure")(measure_device)
 def report(run: Run) -> None:
     """Write report.html and its pictures of a finished run again."""
     from evonas.files import read_json
-    from recipes.runner.pages.flash import write_flash_report
-    from recipes.runner.pages.gap import write_gap_report
-    from recipes.runner.pages.one_shot import write_report
     from recipes.runner.progress import say
     from recipes.runner.run_folder import finished
 
-    writers: dict[str, Callable[[str], Path]] = {
-        "mobile": write_report,
-        "spos": write_report,
-        "flash": write_flash_report,
-        "gap": write_gap_report,
-    }
-    recipe = read_json(finished(run) / "result.json").get("recipe", "mobile")
-    say(str(writers[recipe](run)))
+    folder = finished(run)
+    say(str(RECIPES.pick(read_json(folder / "result.json").get("recipe", "mobile")).page(folder)))
 
 
 @app.command()
@@ -105,8 +95,9 @@ def main() -> None:
     try:
         if arguments and not arguments[0].startswith("-") and arguments[0] not in commands:
             raise unknown("command", arguments[0], commands)
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1 and arguments[:1] not in (["mobile"], ["spos"]):
-            raise UsageError("Only evonas mobile and evonas spos train with many processes; run this command without torchrun.")
+        teams = [entry.name for entry in RECIPES.values() if entry.team]
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1 and (not arguments or arguments[0] not in teams):
+            raise UsageError(f"Only evonas {' and evonas '.join(teams)} train with many processes; run this command without torchrun.")
         sys.exit(app(arguments, standalone_mode=False))
     except UsageError as error:
         _fail(str(error), 2, debug)

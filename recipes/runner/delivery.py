@@ -16,29 +16,29 @@ from torch import nn
 
 from evonas.budget import Budget
 from evonas.errors import UsageError
+from evonas.explorers import Explorer
 from evonas.files import write_json, written_whole
 from evonas.search import SearchResult
 from evonas.space import Architecture
 from evonas.units import format_quantity
 from predictors.devices import runtime
 from predictors.devices.table import LatencyTable
-from supernet.chain import ChainSupernet
 from supernet.data import ImageData
-from supernet.spaces import mbconv, quantised, shuffle, skip_cells
-
-Family = Callable[[tuple[int, int, int], int, dict[str, Any], dict[str, str]], nn.Module]
+from supernet.family import Family
+from supernet.quantisation import QuantisedConv
+from supernet.spaces import SPACES
 
 MOST_TRIED = 50
 LARGEST_DIFFERENCE = 1e-4
 MEAN_ROUNDING = 0.05  # of quantised networks: where a sum lies between two levels, another order of summation takes the other one
 
 
-def first_within(budget: Budget, found: SearchResult, measure: Callable[[Architecture], dict[str, float]]) -> dict[str, Any]:
+def first_within(explorer: Explorer, found: SearchResult, measure: Callable[[Architecture], dict[str, float]]) -> dict[str, Any]:
     """The best architecture that keeps every bound when measured whole.
 
     Args:
-        budget: the bounds.
-        found: the search; its architectures are tried best first, those that share a score in order of their trials.
+        explorer: says in which order the architectures are tried (`Explorer.recommend`), and has the bounds.
+        found: the search.
         measure: costs of the finished network that replace the tables' (an empty dict where nothing can be measured).
 
     Returns:
@@ -47,8 +47,8 @@ def first_within(budget: Budget, found: SearchResult, measure: Callable[[Archite
     Raises:
         UsageError: none of the 50 best fits.
     """
-    history, tried = found.history, []
-    for position in history.scored[:MOST_TRIED]:
+    history, budget, tried = found.history, explorer.budget, []
+    for position in explorer.recommend(history)[:MOST_TRIED]:
         row = history.population[position]
         costs = {name: float(value[0]) for name, value in budget.values(row[None]).items()}
         costs |= measure(tuple(row.tolist()))
@@ -63,7 +63,7 @@ def first_within(budget: Budget, found: SearchResult, measure: Callable[[Archite
 
 
 def deliver(
-    network: nn.Module, data: ImageData, architecture: dict[str, str], space: dict[str, Any], folder: Path, *, family: str = "mbconv"
+    network: nn.Module, data: ImageData, architecture: dict[str, str], space: dict[str, Any], folder: Path, *, family: str
 ) -> float:
     """Write `model.pt` and `model.onnx`; returns the largest difference between the two on 16 test images.
 
@@ -73,12 +73,12 @@ def deliver(
         architecture: of the network, by names.
         space: arguments that the space of the network was made with.
         folder: to write to.
-        family: which space: one of `FAMILIES`.
+        family: name of the space in `supernet.spaces.SPACES`.
 
     Raises:
         UsageError: the ONNX file computes something else than PyTorch.
     """
-    network = network.to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
+    network = network.to("cpu").to(memory_format=torch.contiguous_format).eval()
     first = data.train.head(1)
     content = {
         "family": family,
@@ -96,7 +96,7 @@ def deliver(
     images, _ = next(iter(data.test.batches(16, torch.device("cpu"))))
     found, logits = runtime.differences(network, folder / "model.onnx", images)
     difference, mean = float(np.abs(found).max()), float(np.abs(found).mean() / logits.std())
-    if family == "quantised":
+    if any(isinstance(layer, QuantisedConv) for layer in network.modules()):
         wrong = None if mean <= MEAN_ROUNDING else f"by {mean:.2g} of the logits' spread on average; expected at most {MEAN_ROUNDING}"
     else:
         wrong = None if difference <= LARGEST_DIFFERENCE else f"by {difference:.2g}; expected at most {LARGEST_DIFFERENCE}"
@@ -127,7 +127,8 @@ def write_result(
         "architecture": winner["architecture"],
         "budget": [str(bound) for bound in budget.bounds],
         "bounds": bounds_of(budget),
-        "costs": named_costs(winner["costs"], budget),
+        "costs": winner["costs"],
+        "units": units_of(budget),
         "accuracy": {"inherited": winner["inherited"], "test": test_accuracy},
         "baseline": {"explorer": "random", "evaluations": control.evaluations, "inherited": best},
         "tried": winner["tried"],
@@ -141,10 +142,9 @@ def write_result(
     return f"test accuracy {100 * test_accuracy:.2f} %, {spent} (budget: {budget})"
 
 
-def named_costs(costs: dict[str, float], budget: Budget) -> dict[str, float]:
-    """Costs by names that say their units: latency_ms."""
-    units = {name: budget.costs[name].unit for name in costs}
-    return {f"{name}_{units[name]}" if units[name] else name: value for name, value in costs.items()}
+def units_of(budget: Budget) -> dict[str, str]:
+    """The unit of every cost; "" for a plain count."""
+    return {name: cost.unit for name, cost in budget.costs.items()}
 
 
 def bounds_of(budget: Budget) -> dict[str, dict[str, Any]]:
@@ -164,9 +164,9 @@ def load_model(path: str | Path) -> nn.Module:
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-        network = FAMILIES[content.get("family", "mbconv")](
-            tuple(content["image_shape"]), len(content["classes"]), content["space"], content["architecture"]
-        )
+        make = SPACES.pick(content.get("family", "mbconv")).make
+        family: Family = make(tuple(content["image_shape"]), len(content["classes"]), **content["space"])
+        network = family.network(family.space.from_names(content["architecture"]))
         network.load_state_dict(content["weights"])
     except FileNotFoundError:
         raise UsageError(f"There is no file {path}; expected the model.pt of a finished run.") from None
@@ -175,22 +175,6 @@ def load_model(path: str | Path) -> nn.Module:
     except Exception as error:
         raise UsageError(f"Cannot read {path}: {str(error).splitlines()[0][:120]}. Expected the model.pt of a finished run.") from None
     return network.eval()
-
-
-def _chain(make: Callable[..., ChainSupernet]) -> Family:
-    def network(image_shape: tuple[int, int, int], classes: int, space: dict[str, Any], architecture: dict[str, str]) -> nn.Module:
-        supernet = make(image_shape, classes, **space)
-        return supernet.subnet(supernet.space.from_names(architecture))
-
-    return network
-
-
-def _skip(image_shape: tuple[int, int, int], classes: int, space: dict[str, Any], architecture: dict[str, str]) -> nn.Module:
-    family = skip_cells(image_shape, classes, **space)
-    return family.network(family.space.from_names(architecture))
-
-
-FAMILIES: dict[str, Family] = {"mbconv": _chain(mbconv), "shuffle": _chain(shuffle), "quantised": _chain(quantised), "skip": _skip}
 
 
 def versions() -> dict[str, str]:

@@ -6,15 +6,13 @@ About ten suffice where other devices were measured before: give their files and
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
 
-from evonas.errors import UsageError, unknown
+from evonas.errors import UsageError
 from evonas.space import Population
 from predictors.costs import macs
 from predictors.devices.known import FEWEST_ALONE, KnownDevices, MeasuredDevice, read_device, read_devices, write_device
@@ -23,11 +21,11 @@ from predictors.devices.table import spread
 from predictors.devices.transfer import worth_measuring
 from recipes.runner import options as o
 from recipes.runner.progress import bar, say
-from supernet import ChainSupernet, load, mbconv, shuffle
-from supernet.spaces import WIDTHS
+from recipes.runner.supernets import supernet_of
+from supernet import ChainSupernet, load
+from supernet.spaces import SPACES
 
 CANDIDATES = 2000
-SPACES: dict[str, Callable[..., ChainSupernet]] = {"mbconv": mbconv, "shuffle": shuffle, "shuffle-widths": partial(shuffle, widths=WIDTHS)}
 
 
 def measure_device(
@@ -40,7 +38,7 @@ def measure_device(
     networks: Annotated[int, typer.Option(help="Networks to measure.", min=3)] = 10,
     space: Annotated[
         str,
-        typer.Option(help="mbconv (searched by evonas mobile), shuffle or shuffle-widths (by evonas spos, blocks alone or with widths)."),
+        typer.Option(help="Search space (evonas list): mbconv (of evonas mobile), shuffle or shuffle-widths (of evonas spos), ..."),
     ] = "mbconv",
     layout: Annotated[
         str | None,
@@ -65,14 +63,12 @@ def measure_device(
     path = Path(out)
     if path.suffix != ".csv":
         raise UsageError(f"The device file {out} has no name that ends in .csv; expected one, such as devices/board.csv.")
-    if space not in SPACES:
-        raise unknown("space", space, SPACES)
-    if space != "mbconv" and (widths or depths or squeeze_excite):
-        raise UsageError(f"Got --widths, --depths or --squeeze-excite with --space {space}; expected them with mbconv only.")
-    own = {"widths": o.numbers(widths), "depths": o.numbers(depths), "squeeze_excite": squeeze_excite} if space == "mbconv" else {}
+    own = {"layout": layout, "widths": o.numbers(widths), "depths": o.numbers(depths), "squeeze_excite": squeeze_excite or None}
+    SPACES.pick(space)
     backend: Backend = time_onnx if command is None else command_backend(command)
     images = load(data, image_size=image_size)
-    supernet = SPACES[space](images.image_shape, len(images.classes), layout=layout, **own, seed=seed)
+    given = {name: value for name, value in own.items() if value is not None}
+    supernet = supernet_of(space, images.image_shape, len(images.classes), **given, seed=seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     done: dict[tuple[int, ...], float] = {}
     if path.exists():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +25,36 @@ from predictors.devices import runtime
 from predictors.devices.known import read_device, read_devices
 from predictors.devices.learned import learned
 from predictors.devices.table import LatencyTable, Residual, additive, corrected, measure_blocks, read_table, spread
+from recipes.runner.asked import AskedOneShot
 from recipes.runner.delivery import first_within
 from recipes.runner.progress import bar, say, show_profile
 from recipes.runner.run_folder import RunFolder, studies_of
+from recipes.runner.training import train_into
 from supernet.chain import ChainSupernet
 from supernet.data import ImageData
-from supernet.fitness import recalibrate
-from supernet.training.loop import Way, load_checkpoint, load_weights, train
-from supernet.training.standalone import StandAlone
+from supernet.evaluation import recalibrate
+from supernet.training.checkpoint import load_checkpoint, restore
+from supernet.training.loop import train
 from supernet.training.team import from_first
+from supernet.training.way import Way
 
 NETWORKS_MEASURED_WHOLE = 10
 REESTIMATION_BATCH, REESTIMATION_SEED = 128, (0, 0)
 ENOUGH = 0.9
+LATENCY = "latency"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a search has to keep.
+
+    Attributes:
+        budget: all costs, and the bounds.
+        table: the latency table among them; None where latency is no cost.
+    """
+
+    budget: Budget
+    table: LatencyTable | None
 
 
 def counted(supernet: ChainSupernet) -> dict[str, Cost]:
@@ -46,16 +63,7 @@ def counted(supernet: ChainSupernet) -> dict[str, Cost]:
     return {"macs": costs.macs(supernet.space, parts), "params": costs.params(supernet.space, parts)}
 
 
-def bounded(
-    run: RunFolder,
-    supernet: ChainSupernet,
-    known: Mapping[str, Cost],
-    bounds: Sequence[str],
-    latency_table: str | None,
-    seed: int,
-    *,
-    timed: bool,
-) -> tuple[Budget, LatencyTable | None]:
+def bounded(run: RunFolder, supernet: ChainSupernet, known: Mapping[str, Cost], asked: AskedOneShot, *, timed: bool) -> Limits:
     """The costs of the space and the bounds on them: profiled, shown, and refused when no network meets them.
 
     What only needs counting is checked before latency is measured.
@@ -67,16 +75,18 @@ def bounded(
     Raises:
         UsageError: a malformed bound, or one that nothing satisfies.
     """
-    space = supernet.space
+    space, bounds = supernet.space, asked.bounds
     if not timed:
-        return _checked(space, Budget(known, parse_bounds(bounds, space, known))), None
-    parse_bounds([text for text in bounds if "%" not in text], space, {**known, "latency": _Unmeasured()})
-    counted = Budget(known, parse_bounds([text for text in bounds if text.split("=")[0].strip() != "latency"], space, known))
+        return Limits(_checked(space, Budget(known, parse_bounds(bounds, space, known))), None)
+    units = {**{name: cost.unit for name, cost in known.items()}, LATENCY: "ms"}
+    for bound in bounds:
+        bound.check(units)
+    counted = Budget(known, parse_bounds([bound for bound in bounds if bound.cost != LATENCY], space, known))
     check_reachable(space, counted, profile(space, counted))
-    table = _latency(run, supernet, latency_table, seed)
+    table = _latency(run, supernet, asked.latency_table, asked.seed)
     say(f"latency of {table.device}: {table.residual or 'from the file, not corrected'}")
-    both: dict[str, Cost] = {**known, "latency": table}
-    return _checked(space, Budget(both, parse_bounds(bounds, space, both))), table
+    both: dict[str, Cost] = {**known, LATENCY: table}
+    return Limits(_checked(space, Budget(both, parse_bounds(bounds, space, both))), table)
 
 
 def _checked(space: SearchSpace, budget: Budget) -> Budget:
@@ -110,29 +120,22 @@ def train_supernet(
 ) -> None:
     """Train the supernet into `supernet.pt`, go on where training stopped, or take a trained one from another run.
 
+    A way that narrows the space leaves the supernet with the narrowed one, here as well as where it is taken.
+
     Args:
         from_run: another run folder; nothing is trained then.
-        settings: of `supernet.training.loop.train`.
+        settings: of `supernet.train`.
     """
-    if from_run is not None:
-        path = Path(from_run) / "supernet.pt"
-        content = load_checkpoint(path, identity)
-        done = len(content["losses"])
-        if done < content.get("epochs", done):
-            raise UsageError(f"The supernet {path} has {done} of {content['epochs']} epochs; finish that run first.")
-        load_weights(supernet, content)
-        say(f"supernet: taken from {from_run}")
+    if from_run is None:
+        train_into(run / "supernet.pt", "train supernet", supernet, way, data.train, identity=identity, **settings)
         return
-    with bar("train supernet") as update:
-        train(
-            supernet,
-            way,
-            data.train,
-            checkpoint=run / "supernet.pt",
-            identity=identity,
-            on_progress=lambda share, loss: update(share, f"loss {loss:.3f}"),
-            **settings,
-        )
+    path = Path(from_run) / "supernet.pt"
+    content = load_checkpoint(path, identity)
+    done = len(content["losses"])
+    if done < content.get("epochs", done):
+        raise UsageError(f"The supernet {path} has {done} of {content['epochs']} epochs; finish that run first.")
+    restore(supernet, way, content)
+    say(f"supernet: taken from {from_run}")
 
 
 def search_beside_random(
@@ -165,9 +168,9 @@ def search_beside_random(
 
 
 def choose(
-    run: RunFolder, supernet: ChainSupernet, budget: Budget, found: SearchResult, data: ImageData, *, measured: bool
+    run: RunFolder, supernet: ChainSupernet, explorer: Explorer, found: SearchResult, data: ImageData, *, measured: bool
 ) -> dict[str, Any]:
-    """The winner, into `winner.json`: the best network of the search that keeps every bound when it is measured whole.
+    """The winner, into `winner.json`: the first network that the explorer recommends and that keeps every bound when it is measured whole.
 
     Args:
         measured: whether latency can be measured here; with a table of another device it cannot.
@@ -176,30 +179,21 @@ def choose(
     if not path.exists():
 
         def latency(architecture: Architecture) -> dict[str, float]:
-            return {"latency": _milliseconds(supernet.subnet(architecture), data.image_shape)} if measured else {}
+            return {LATENCY: _milliseconds(supernet.subnet(architecture), data.image_shape)} if measured else {}
 
-        write_json(path, first_within(budget, found, latency))
+        write_json(path, first_within(explorer, found, latency))
     winner: dict[str, Any] = read_json(path)
     say(f"winner: inherited accuracy {100 * winner['inherited']:.1f} %, tried {len(winner['tried'])} measured whole")
     return winner
 
 
 def retrain(
-    run: RunFolder, supernet: ChainSupernet, architecture: Architecture, data: ImageData, *, inherit: bool, **settings: Any
+    run: RunFolder, supernet: ChainSupernet, way: Way, architecture: Architecture, data: ImageData, *, inherit: bool, **settings: Any
 ) -> nn.Module:
     """Train the winner on its own, from scratch or from its inherited weights, into `retrain.pt`."""
     network = supernet.subnet(from_first(architecture), fresh_seed=None if inherit else settings["seed"])
     identity = {"architecture": list(architecture), "inherit": inherit}
-    with bar("retrain winner") as update:
-        train(
-            network,
-            StandAlone(),
-            data.train,
-            checkpoint=run / "retrain.pt",
-            identity=identity,
-            on_progress=lambda share, loss: update(share, f"loss {loss:.3f}"),
-            **settings,
-        )
+    train_into(run / "retrain.pt", "retrain winner", network, way, data.train, identity=identity, **settings)
     return network
 
 
@@ -211,10 +205,10 @@ def reestimate(network: nn.Module, data: ImageData, device: torch.device) -> Non
     recalibrate(network.to(device), data.train.epoch(REESTIMATION_BATCH, REESTIMATION_SEED, device))
 
 
-def help_retrain(supernet: ChainSupernet, data: ImageData, *, inherit: bool, **settings: Any) -> None:
+def help_retrain(supernet: ChainSupernet, way: Way, data: ImageData, *, inherit: bool, **settings: Any) -> None:
     """The part of the other processes in `retrain`: they wait for the architecture that the first one finds, and help to train it."""
     network = supernet.subnet(from_first(()), fresh_seed=None if inherit else settings["seed"])
-    train(network, StandAlone(), data.train, **settings)
+    train(network, way, data.train, **settings)
 
 
 def _latency(run: RunFolder, supernet: ChainSupernet, file: str | None, seed: int) -> LatencyTable:
@@ -258,12 +252,3 @@ def _from_measurements(path: Path, supernet: ChainSupernet) -> LatencyTable:
 def _milliseconds(network: nn.Module, image_shape: tuple[int, int, int]) -> float:
     with tempfile.TemporaryDirectory() as folder:
         return runtime.measure(network, image_shape, Path(folder))
-
-
-class _Unmeasured:
-    """Stands for latency while only the form of its bounds is checked."""
-
-    unit = "ms"
-
-    def __call__(self, population: Any) -> Any:
-        raise NotImplementedError

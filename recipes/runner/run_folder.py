@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,14 +16,13 @@ import optuna
 from evonas.errors import UsageError
 from evonas.files import read_json, write_json
 from evonas.study import open_study
+from recipes.runner.registry import RECIPES
 
 LOCK = ".lock"
 STUDIES = ("search", "baseline")
 OUTPUTS = (
     *("supernet.pt", "retrain.pt", "model.pt", "model.onnx", "study.log", "study.log.lock", "report.html"),
-    *("accuracy_*.png", "best_so_far.png", "predicted.png", "architecture.png"),
-    *("supernet-*.pt", "cause-*", "scores-*.json", "followed.json", "naswot.json", "gap_*.png"),
-    *("latency.csv", "hardware.json", "fit.png", "latency.png"),
+    *("accuracy_*.png", "best_so_far.png", "predicted.png", "architecture.png", "*.losses.json", "losses.png"),
     *("latency.json", "winner.json", "predictions.json", "result.json", "config.json"),
 )
 
@@ -40,9 +40,9 @@ class RunFolder:
             made with other arguments.
     """
 
-    def __init__(self, path: str | Path, config: dict[str, Any], *, fresh: bool = False) -> None:
+    def __init__(self, path: str | Path, config: Mapping[str, Any], *, fresh: bool = False) -> None:
         self.path = Path(path)
-        self.config = config
+        self.config = dict(config)
         self.fresh = fresh
         self._lock: filelock.FileLock | None = None
 
@@ -75,7 +75,8 @@ class RunFolder:
         Called when the arguments have been checked, so that a refused run leaves nothing behind and destroys nothing.
         """
         if self.fresh:
-            for pattern in OUTPUTS:  # config.json last: killed in between, the folder is still a run
+            of_recipes = [pattern for entry in RECIPES.values() for pattern in entry.outputs]
+            for pattern in (*of_recipes, *OUTPUTS):  # config.json last: killed in between, the folder is still a run
                 for file in self.path.glob(pattern):
                     file.unlink()
         if not (self / "config.json").exists():

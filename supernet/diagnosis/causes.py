@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 import torch
@@ -24,15 +24,16 @@ from torch.nn.functional import cosine_similarity, cross_entropy
 from evonas.diagnosis import Cause, Truth, compared
 from evonas.ranking import Floats, tau, true_rank
 from evonas.space import Population, SearchSpace
+from supernet.blocks import Mixture
 from supernet.chain import ChainSupernet
 from supernet.data import ImageData, TensorPart
+from supernet.evaluation import accuracy, recalibrate
 from supernet.fine_tuning import FineTunedFitness
-from supernet.fitness import InheritedFitness, recalibrate
+from supernet.fitness import InheritedFitness
 from supernet.training.fair import FairPaths
-from supernet.training.loop import Way
 from supernet.training.mixture import Mixtures, draw_gates
-from supernet.training.standalone import accuracy
 from supernet.training.uniform import UniformPaths
+from supernet.training.way import Way
 
 PATHS_COMPARED = 16
 CALIBRATION_IMAGES = 512
@@ -280,10 +281,10 @@ class _Mixture(nn.Module):
 
     def __init__(self, supernet: ChainSupernet, gates: list[Tensor]) -> None:
         super().__init__()
-        self.supernet, self.gates = supernet, gates
+        self.supernet, self.gates = supernet, Mixture(gates)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.supernet(x, self.gates)  # type: ignore[no-any-return]
+        return cast(Tensor, self.supernet(x, self.gates))
 
 
 def _mixture_accuracy(supernet: ChainSupernet, gates: list[Tensor], bench: Bench) -> float:

@@ -13,11 +13,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor, nn
+from torch import nn
 
 from evonas.errors import UsageError
 from evonas.space import Population, SearchSpace
-from supernet.chain import Block, ChainSupernet
+from supernet.blocks import Block, Shape, Value
+from supernet.chain import ChainSupernet
 
 Groups = Callable[[Population], npt.NDArray[np.int64]]  # architectures (n, choices) to the group of each, shape (n,)
 
@@ -32,8 +33,8 @@ def split(supernet: ChainSupernet, groups: Groups, number: int, *, first: int = 
         first: the first block that is copied; those before it are shared by all (prefix sharing).
         seed: of the initial weights, of every copy its own.
     """
-    blocks: list[Block] = [copy.deepcopy(block) for block in supernet.blocks[:first]]
-    blocks += [SplitBlock(block, supernet.space, groups, number) for block in supernet.blocks[first:]]
+    blocks: list[Block] = [copy.deepcopy(block) for block in supernet.chain[:first]]
+    blocks += [SplitBlock(block, supernet.space, groups, number) for block in supernet.chain[first:]]
     return ChainSupernet(supernet.space, blocks, supernet.image_shape, seed=seed)
 
 
@@ -54,30 +55,29 @@ def own_group(space: SearchSpace) -> Groups:
     return similar_groups(space, _size(space, 1))
 
 
-class SplitBlock(nn.Module):
+class SplitBlock(Block):
     """A block that exists once for each group of networks; it reads all choices, since they decide the group."""
 
     def __init__(self, block: Block, space: SearchSpace, groups: Groups, number: int) -> None:
-        super().__init__()
-        self.name = str(block.name)
-        self.reads = space.names
-        self.copies = nn.ModuleList(copy.deepcopy(block) for _ in range(number))
-        self._own = [space.names.index(name) for name in block.reads]  # type: ignore[union-attr]
+        super().__init__(block.name, space.names, block.shaped_by)
+        self._each = tuple(copy.deepcopy(block) for _ in range(number))
+        self.copies = nn.ModuleList(self._each)
+        self._own = [space.names.index(name) for name in block.reads]
         self._groups = groups
 
     def active(self, *options: int) -> nn.Module:
         """The module that runs for an architecture; it shares its weights with the networks of its group."""
-        return self._copy(options).active(*(options[i] for i in self._own))  # type: ignore[operator, no-any-return]
+        return self._copy(options).active(*(options[i] for i in self._own))
 
-    def forward(self, x: Tensor, *options: int) -> Tensor:
-        return self.active(*options)(x)  # type: ignore[no-any-return]
+    def forward(self, x: Value, *options: int) -> Value:
+        return self._copy(options)(x, *(options[i] for i in self._own))
 
-    def extract(self, *options: int) -> nn.Module:
+    def extract(self, *options: int, input_shape: Shape) -> nn.Module:
         """A copy of the module that runs for an architecture."""
-        return self._copy(options).extract(*(options[i] for i in self._own))  # type: ignore[operator, no-any-return]
+        return self._copy(options).extract(*(options[i] for i in self._own), input_shape=input_shape)
 
-    def _copy(self, options: tuple[int, ...]) -> nn.Module:
-        return self.copies[int(self._groups(np.array([options]))[0])]
+    def _copy(self, options: tuple[int, ...]) -> Block:
+        return self._each[int(self._groups(np.array([options]))[0])]
 
 
 def _size(space: SearchSpace, number: int) -> int:

@@ -15,12 +15,15 @@ from torch import nn
 
 from evonas.errors import UsageError
 from evonas.tabular import MACRO_STAGES, nasbench_macro_space
-from supernet.blocks import ChoiceBlock, FixedBlock, InvertedResidual, conv_bn
+from supernet.blocks import ChoiceBlock, FixedBlock
 from supernet.chain import ChainSupernet
+from supernet.operators import InvertedResidual, conv_bn
+from supernet.spaces.registry import space
 
 STEM_WIDTH, HEAD_WIDTH = 32, 1280
 
 
+@space("macro", summary="NAS-Bench-Macro, whose 6,561 accuracies are published", paper="Su et al. 2021, arXiv 2103.11922")
 def macro(image_shape: tuple[int, int, int] = (3, 32, 32), classes: int = 10, *, seed: int = 0) -> ChainSupernet:
     """The supernet of NAS-Bench-Macro.
 

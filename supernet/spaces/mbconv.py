@@ -15,9 +15,11 @@ from torch import nn
 
 from evonas.errors import UsageError
 from evonas.space import Choice, SearchSpace
-from supernet.blocks import ChoiceBlock, FixedBlock, InvertedResidual, conv_bn
+from supernet.blocks import ChoiceBlock, FixedBlock
 from supernet.chain import ChainSupernet
+from supernet.operators import InvertedResidual, conv_bn
 from supernet.spaces.layout import Layout, Stage, pick
+from supernet.spaces.registry import space
 
 PRESETS: dict[str, Layout] = {
     "digits": Layout(16, 1, (Stage(16, 2, 1), Stage(24, 3, 2), Stage(40, 3, 2)), 128),
@@ -35,6 +37,7 @@ PRESETS: dict[str, Layout] = {
 SIZES = {"digits": 12, "tiny": 24, "small": 64, "mobile": inf}  # largest images, in pixels
 
 
+@space("mbconv", summary="chain of inverted residuals: kernel, expansion, skip", paper="Cai et al. 2018, arXiv 1812.00332")
 def mbconv(
     image_shape: tuple[int, int, int],
     classes: int,

@@ -24,6 +24,7 @@ from supernet.blocks import FixedBlock, PathsBlock
 from supernet.chain import ChainSupernet
 from supernet.quantisation import Clip, QuantisedConv
 from supernet.spaces.layout import pick
+from supernet.spaces.registry import space
 
 BITS = ("w1a2", "w2a2", "w1a4", "w2a4", "w3a4", "w4a4")
 
@@ -59,6 +60,7 @@ PRESETS: dict[str, Layout] = {
 SIZES = {"tiny": 24, "small": 64, "resnet18": inf}  # largest images, in pixels
 
 
+@space("quantised", summary="residual blocks: bits of weights, activations", paper="Guo et al. 2019, arXiv 1904.00420")
 def quantised(
     image_shape: tuple[int, int, int] = (3, 224, 224),
     classes: int = 1000,

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
 from math import inf
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,7 @@ from supernet.blocks import FixedBlock, PathsBlock
 from supernet.chain import ChainSupernet
 from supernet.slicing import SlicedConv, WideConv
 from supernet.spaces.layout import Layout, Stage, pick
+from supernet.spaces.registry import space
 
 OPERATORS = ("shuffle_k3", "shuffle_k5", "shuffle_k7", "xception")
 WIDTHS = ("0.2", "0.4", "0.6", "0.8", "1.0", "1.2", "1.4", "1.6")
@@ -40,6 +42,7 @@ PRESETS: dict[str, Layout] = {
 SIZES = {"digits": 12, "tiny": 24, "cifar": 64, "imagenet": inf}  # largest images, in pixels
 
 
+@space("shuffle", summary="ShuffleNetV2 units: kernel or Xception, and width", paper="Guo et al. 2019, arXiv 1904.00420")
 def shuffle(
     image_shape: tuple[int, int, int] = (3, 224, 224),
     classes: int = 1000,
@@ -204,3 +207,9 @@ def _require_units(layout: Layout, scales: Sequence[Fraction]) -> None:
                 f"A width of {float(scales[0]):g} leaves no channel inside of a block of {stage.width}; expected a larger one."
             )
         channels = stage.width
+
+
+@space("shuffle-widths", summary="the same with eight widths for every block", paper="Guo et al. 2019, arXiv 1904.00420")
+def shuffle_widths(image_shape: tuple[int, int, int] = (3, 224, 224), classes: int = 1000, **settings: Any) -> ChainSupernet:
+    """`shuffle` with the widths of the paper."""
+    return shuffle(image_shape, classes, **{"widths": WIDTHS, **settings})

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from evonas.errors import UsageError, unknown
 from evonas.space import Architecture, Choice, Population, SearchSpace
-from supernet.blocks import initialise
+from supernet.initialisation import initialise
+from supernet.spaces.registry import space
 
 CONNECTIONS = ("concatenation", "addition")
 LINKS_SEED = 0
@@ -136,6 +137,7 @@ PRESETS: dict[str, Layout] = {
 }
 
 
+@space("skip", summary="cells with skip connections, trained on their own", paper="Li et al. 2021, arXiv 2108.00568")
 def skip_cells(
     image_shape: tuple[int, int, int],
     classes: int,

@@ -13,17 +13,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
+from typing import cast
 
 from torch import Tensor, nn
 
 from evonas.space import Choice, SearchSpace
 from supernet.blocks import FixedBlock, PathsBlock, mixed
 from supernet.chain import ChainSupernet
+from supernet.spaces.registry import space
 
 EDGES = ("input-first", "input-second", "first-second")
 OPERATORS = ("max_pool_3x3", "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3")
 
 
+@space("two-node", summary="64 networks of one cell, all of which can be trained", paper="Zhang et al. 2020, arXiv 2001.01431")
 def two_node(
     image_shape: tuple[int, int, int] = (3, 32, 32),
     classes: int = 10,
@@ -73,7 +76,7 @@ class Cell(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         to_first, to_second, between = self.operators
         first = to_first(x)
-        return first + to_second(x) + between(first)  # type: ignore[no-any-return]
+        return cast(Tensor, first + to_second(x) + between(first))
 
 
 class CellBlock(PathsBlock):
@@ -86,16 +89,17 @@ class CellBlock(PathsBlock):
     """
 
     def __init__(self, name: str, reads: Sequence[str], channels: int) -> None:
-        edges = nn.ModuleList(nn.ModuleList(operator(option, channels) for option in OPERATORS) for _ in EDGES)
+        edges = [[operator(option, channels) for option in OPERATORS] for _ in EDGES]
         combinations = product(range(len(OPERATORS)), repeat=len(EDGES))
-        cells = {options: Cell([edge[i] for edge, i in zip(edges, options, strict=True)]) for options in combinations}  # type: ignore[index]
-        super().__init__(name, reads, cells, edges)
+        cells = {options: Cell([edge[i] for edge, i in zip(edges, options, strict=True)]) for options in combinations}
+        super().__init__(name, reads, cells, nn.ModuleList(map(nn.ModuleList, edges)))
+        self.edges = tuple(map(tuple, edges))  # the same layers as in `shared`, by edge and operator
 
     def mixture(self, x: Tensor, *weights: Tensor) -> Tensor:
         """The cell with the weighted sum of all operators on every edge; a vector of weights for each."""
-        to_first, to_second, between = self.shared.children()
-        first = mixed(x, to_first, weights[0])  # type: ignore[arg-type]
-        return first + mixed(x, to_second, weights[1]) + mixed(first, between, weights[2])  # type: ignore[arg-type]
+        to_first, to_second, between = self.edges
+        first = mixed(x, to_first, weights[0])
+        return first + mixed(x, to_second, weights[1]) + mixed(first, between, weights[2])
 
 
 def operator(name: str, channels: int) -> nn.Module:

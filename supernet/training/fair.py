@@ -14,15 +14,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from evonas.space import Population, SearchSpace
-from supernet.data import Batch
-from supernet.training.loop import Way
+from supernet.training.paths import PathWay
+from supernet.training.registry import way
 
 
-class FairPaths(Way):
+@way("fair", summary="every option equally often", paper="Chu et al. 2019, arXiv 1907.01845")
+class FairPaths(PathWay):
     """As many paths a step as the largest choice has options; the sum of their cross-entropies, as the paper adds gradients.
 
     Args:
@@ -30,15 +29,8 @@ class FairPaths(Way):
     """
 
     def __init__(self, *, label_smoothing: float = 0.1) -> None:
-        self.label_smoothing = label_smoothing
+        super().__init__(label_smoothing=label_smoothing)
         self._decks: list[list[int]] = []
-
-    def step(self, network: nn.Module, batch: Batch, rng: np.random.Generator) -> Tensor:
-        """See `Way.step`; `network` is a supernet. The loss adds up over the paths."""
-        images, labels = batch
-        paths = self.paths(network.space, rng)  # type: ignore[arg-type]
-        losses = [cross_entropy(network(images, path).float(), labels, label_smoothing=self.label_smoothing) for path in paths]
-        return sum(losses[1:], losses[0])
 
     def paths(self, space: SearchSpace, rng: np.random.Generator) -> Population:
         """The paths of the next step: shape (largest number of options, choices)."""
@@ -51,10 +43,10 @@ class FairPaths(Way):
         self._decks = decks
         return rows
 
-    def state_dict(self) -> dict[str, Any]:
+    def get_extra_state(self) -> dict[str, Any]:
         """What is left of the decks."""
         return {"decks": self._decks}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def set_extra_state(self, state: dict[str, Any]) -> None:
         """Take back the decks."""
         self._decks = state["decks"]

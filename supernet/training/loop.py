@@ -1,77 +1,35 @@
 """The one training loop: data, optimiser, schedule, precision, device, checkpoints and progress.
 
-What is particular to a way of training (which path a step takes, what its loss is) stands in a `Way`, one file each. All
-randomness of an epoch comes from (seed, epoch), so training that was killed goes on from its last checkpoint to the same
+What is particular to a way of training (which path a step takes, what its loss is, what else learns) stands in a `Way`, one file each.
+All randomness of an epoch comes from (seed, epoch), so training that was killed goes on from its last checkpoint to the same
 weights, bit for bit on the CPU with the same number of threads.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-import os
-from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from evonas.errors import UsageError
-from evonas.files import written_whole
+from evonas.space import SearchSpace
 from supernet.data import Batch, Part, Share
+from supernet.device import autocast, place
 from supernet.slicing import WideConv
 from supernet.training import team
+from supernet.training.checkpoint import load_checkpoint, resume, save_checkpoint, set_space
 from supernet.training.path_sgd import PathSGD
-
-
-class Way(ABC):
-    """A way of training. Unless a subclass says otherwise, nothing changes with the epochs and nothing is remembered between them."""
-
-    @abstractmethod
-    def step(self, network: nn.Module, batch: Batch, rng: np.random.Generator) -> Tensor:
-        """The loss of one step, with its graph; the loop does the rest."""
-
-    def begin_epoch(self, epoch: int, epochs: int) -> None:  # noqa: B027 (most ways do nothing here)
-        """Told before every epoch which one it is, counted from 0, and of how many; also where training goes on from a checkpoint."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """What must be remembered between epochs."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027
-        """Take back what `state_dict` gave."""
-
-
-def pick_device(name: str = "auto") -> torch.device:
-    """`auto` is the GPU where there is one; under `torchrun`, the one of this process."""
-    own = f":{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else ""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name + own if name == "cuda" else name)
-        torch.zeros(1, device=device)
-    except Exception as error:
-        raise UsageError(f"Cannot use the device {name!r}: {str(error).splitlines()[0]}. Expected auto, cpu or cuda.") from None
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    return device
-
-
-def autocast(device: torch.device) -> torch.autocast:
-    """bf16 on CUDA, full precision elsewhere."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
-
-
-def cosine(share: float) -> float:
-    """Half a cosine from 1 to 0."""
-    return 0.5 * (1 + math.cos(math.pi * share))
-
-
-def linear(share: float) -> float:
-    """A straight line from 1 to 0."""
-    return 1 - share
+from supernet.training.schedule import cosine, schedule
+from supernet.training.way import Losses, Moment, Way
 
 
 def train(
@@ -92,17 +50,17 @@ def train(
     device: torch.device | None = None,
     checkpoint: Path | None = None,
     identity: Any = None,
-    on_progress: Callable[[float, float], None] | None = None,
+    on_progress: Callable[[float, dict[str, float]], None] | None = None,
     on_step: Callable[[int], None] | None = None,
-) -> list[float]:
-    """Train in place with SGD, linear warm-up and a decaying learning rate; returns the mean loss of every epoch.
+) -> list[dict[str, float]]:
+    """Train in place with SGD, linear warm-up and a decaying learning rate.
 
     In a team of processes (`supernet.training.team`) each takes its share of every batch. What a step does not use (everything
     off the path, and the part of a weight outside the path's channels) is left alone entirely: no weight decay and no momentum
-    reaches it. Weight decay spares 1-dimensional parameters, as in the SPOS code.
+    reaches it. Weight decay spares 1-dimensional parameters, as in the SPOS code, and those of the way.
 
     Args:
-        network: moved to `device`, in channels-last layout.
+        network: moved to `device`, in channels-last layout. Its space, where the way narrows it, is replaced.
         way: gives the loss of a step.
         part: the training images.
         epochs: passes over them.
@@ -113,143 +71,68 @@ def train(
         clip: largest norm of the gradient; infinity for any.
         checkpoint: file that is written after every epoch and continued from when it is there.
         identity: plain data that a checkpoint must agree on (the space, the layout) to be continued.
-        on_progress: called with (share done, loss) several times an epoch.
+        on_progress: called with (share done, mean losses of the epoch so far by name) several times an epoch.
         on_step: called after every step with the number of steps done; what looks at the network while it is trained.
 
+    Returns:
+        For every epoch the means of its losses by name: "loss", and the parts that a way names.
+
     Raises:
-        UsageError: the loss is no longer finite, the checkpoint is damaged or of something else, or a batch does not divide
-            over the team.
+        UsageError: the way cannot train this, the loss is no longer finite, the checkpoint is damaged or of something else, or a batch does
+            not divide over the team.
     """
     device = device or torch.device("cpu")
-    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    decayed = [p for p in network.parameters() if p.ndim > 1]
-    spared = [p for p in network.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]
-    wide = [module for module in network.modules() if isinstance(module, WideConv)]
-    optimizer = PathSGD(groups, lr, momentum, wide)
-    steps = max(len(part) // min(batch_size, len(part)), 1)
-    share = _share(min(batch_size, len(part)))
-    losses: list[float] = []
+    way.check(getattr(network, "space", None), epochs)
+    part, held_out = _set_aside(part, way.held_out, seed)
+    place(network, device)
+    way.to(device)
+    optimizer = _optimizer(network, way, lr, momentum, weight_decay)
+    batch_size = min(batch_size, len(part))
+    steps = max(len(part) // batch_size, 1)
+    share = _share(batch_size)
+    losses: list[dict[str, float]] = []
     if content := team.from_first(load_checkpoint(checkpoint, identity) if checkpoint is not None and checkpoint.exists() else None):
-        losses = _resume(content, network, optimizer, way, epochs)
+        losses = resume(content, network, optimizer, way, epochs)
     one_step = team.parallel(_Step(network, way))
+    clipped = [*network.parameters(), *way.parameters()]
+    learns_beside = type(way).after_step is not Way.after_step
     with team.joint_batch_norm(network):
         for epoch in range(len(losses), epochs):
             network.train()
-            way.begin_epoch(epoch, epochs)
             rng = np.random.default_rng([seed, epoch])
-            total = torch.zeros((), device=device)
+            means = _Means(device)
+            beside = _endless(held_out, batch_size, (seed, epoch), device)
             with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
                 torch.manual_seed(int(rng.integers(1 << 62)) + team.rank())
                 for step, batch in enumerate(part.epoch(batch_size, (seed, epoch), device, share)):
                     rate = final_lr + (lr - final_lr) * schedule(epoch + step / steps, epochs, warmup_epochs, decay)
+                    moment = Moment(epoch, epochs, epoch * steps + step, epochs * steps, rate)
                     for group in optimizer.param_groups:
                         group["lr"] = rate
                     optimizer.zero_grad(set_to_none=True)
                     with autocast(device):
-                        loss = one_step(batch, rng)
-                    loss.backward()
-                    torch.nn.utils.clip_grad_norm_([p for p in network.parameters() if p.grad is not None], clip)
+                        parts = one_step(batch, moment, rng)
+                    parts["loss"].backward()
+                    torch.nn.utils.clip_grad_norm_([p for p in clipped if p.grad is not None], clip)
                     optimizer.step()
-                    total += loss.detach()
+                    means.add(parts)
+                    if learns_beside:
+                        with _standing_still(network):
+                            way.after_step(network, batch, next(beside, None), moment, rng)
                     if step % 16 == 15 or step == steps - 1:
-                        mean = team.mean(total) / (step + 1)
-                        _require_finite(mean, "loss", epoch, rate)
+                        found = means.values()
+                        _require_finite(found["loss"], "loss", epoch, rate)
                         if on_progress is not None:
-                            on_progress((epoch + (step + 1) / steps) / epochs, mean)
+                            on_progress((epoch + (step + 1) / steps) / epochs, found)
                     if on_step is not None:
                         on_step(epoch * steps + step + 1)
             _require_finite(float(sum(p.detach().abs().sum() for p in network.parameters())), "sum of the weights", epoch, rate)
-            losses.append(mean)
+            losses.append(found)
+            _narrow(network, way.end_of_epoch(network, held_out, moment))
             if checkpoint is not None and team.rank() == 0:
-                _save(checkpoint, network, optimizer, way, identity, losses, epochs)
+                save_checkpoint(checkpoint, network, optimizer, way, identity, losses, epochs)
     network.eval()
     return losses
-
-
-def schedule(epoch: float, epochs: int, warmup_epochs: float, decay: Callable[[float], float] = cosine) -> float:
-    """Share of the peak learning rate at a fractional epoch: linear warm-up, then the decay to zero."""
-    warmup = min(warmup_epochs, epochs / 5)
-    if epoch < warmup:
-        return (epoch + 0.1) / (warmup + 0.1)
-    return decay((epoch - warmup) / max(epochs - warmup, 1e-9))
-
-
-def _require_finite(value: float, what: str, epoch: int, rate: float) -> None:
-    if not math.isfinite(value):
-        raise UsageError(
-            f"The {what} became {value} in epoch {epoch + 1} (learning rate {rate:.3g}); expected a finite number. "
-            f"Lower the learning rate, or check the images."
-        )
-
-
-def load_checkpoint(path: Path, identity: Any) -> dict[str, Any]:
-    """Read a checkpoint without unpickling anything but tensors and plain data.
-
-    Raises:
-        UsageError: it is missing, damaged, or belongs to something else than `identity`.
-    """
-    if not path.exists():
-        raise UsageError(f"There is no checkpoint {path}; expected a file written by a training run.")
-    try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        found = content["identity"]
-    except Exception as error:
-        raise UsageError(
-            f"Cannot read the checkpoint {path}: {str(error).splitlines()[0][:120]}. Restore it, or start over with --fresh."
-        ) from None
-    if found != identity:
-        difference = _difference(found, identity)
-        raise UsageError(
-            f"The checkpoint {path} belongs to another network ({difference}). Use the settings it was made with, or --fresh to start over."
-        )
-    return content
-
-
-def _difference(found: Any, expected: Any) -> str:
-    if isinstance(found, dict) and isinstance(expected, dict):
-        for key in {**expected, **found}:
-            if found.get(key) != expected.get(key):
-                return f"{key}: {str(found.get(key))[:60]}, expected {str(expected.get(key))[:60]}"
-    return f"{str(found)[:60]}, expected {str(expected)[:60]}"
-
-
-def _save(
-    path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, way: Way, identity: Any, losses: list[float], epochs: int
-) -> None:
-    content = {
-        "identity": identity,
-        "losses": losses,
-        "epochs": epochs,
-        "network": network.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "way": way.state_dict(),
-    }
-    with written_whole(path) as temporary:
-        torch.save(content, temporary)
-
-
-def _resume(content: dict[str, Any], network: nn.Module, optimizer: torch.optim.Optimizer, way: Way, epochs: int) -> list[float]:
-    losses: list[float] = content["losses"]
-    if len(losses) > epochs:
-        raise UsageError(f"The checkpoint has {len(losses)} epochs, more than the {epochs} asked for. Ask for as many, or for --fresh.")
-    load_weights(network, content)
-    optimizer.load_state_dict(content["optimizer"])
-    way.load_state_dict(content["way"])
-    return losses
-
-
-def load_weights(network: nn.Module, content: dict[str, Any]) -> None:
-    """The weights of a checkpoint into a network.
-
-    Raises:
-        UsageError: they are of a network that is built otherwise.
-    """
-    try:
-        network.load_state_dict(content["network"])
-    except RuntimeError as error:
-        what = " ".join(str(error).split())[:160]
-        raise UsageError(f"The checkpoint was written by another version of this network ({what}). Start over with --fresh.") from None
 
 
 class _Step(nn.Module):
@@ -259,8 +142,83 @@ class _Step(nn.Module):
         super().__init__()
         self.network, self.way = network, way
 
-    def forward(self, batch: Batch, rng: np.random.Generator) -> Tensor:
-        return self.way.step(self.network, batch, rng)
+    def forward(self, batch: Batch, moment: Moment, rng: np.random.Generator) -> Losses:
+        """The named losses and, as "loss", their sum."""
+        found = self.way.step(self.network, batch, moment, rng)
+        return {"loss": found} if isinstance(found, Tensor) else {"loss": torch.stack(list(found.values())).sum(), **found}
+
+
+class _Means:
+    """The means of named losses over the steps of an epoch and over the team."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device, self._steps = device, 0
+        self._totals: dict[str, Tensor] = {}
+
+    def add(self, losses: Losses) -> None:
+        for name, loss in losses.items():
+            self._totals.setdefault(name, torch.zeros((), device=self._device)).add_(loss.detach())
+        self._steps += 1
+
+    def values(self) -> dict[str, float]:
+        return {name: team.mean(total) / self._steps for name, total in self._totals.items()}
+
+
+def _optimizer(network: nn.Module, way: Way, lr: float, momentum: float, weight_decay: float) -> PathSGD:
+    decayed = [p for p in network.parameters() if p.ndim > 1]
+    spared = [p for p in network.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]
+    if own := list(way.parameters()):
+        groups.append({"params": own, "weight_decay": 0.0})
+    return PathSGD(groups, lr, momentum, [module for module in network.modules() if isinstance(module, WideConv)])
+
+
+def _set_aside(part: Part, share: float, seed: int) -> tuple[Part, Part | None]:
+    """The images that are trained on, and those that a way learns from beside."""
+    if not share:
+        return part, None
+    count = round(share * len(part))
+    if not 0 < count < len(part):
+        raise UsageError(f"A share of {share:.3g} of {len(part)} training images leaves one side empty; expected a share between 0 and 1.")
+    order = np.random.default_rng([seed, 11]).permutation(len(part))
+    return part.rows_of(np.sort(order[count:])), part.rows_of(np.sort(order[:count]))
+
+
+def _endless(held_out: Part | None, batch_size: int, seed: tuple[int, int], device: torch.device) -> Iterator[Batch]:
+    """Held-out batches, shuffled anew whenever they are used up; none where there are no images."""
+    if held_out is not None:
+        for round_ in itertools.count():
+            yield from held_out.epoch(batch_size, (*seed, round_, 1), device)
+
+
+@contextmanager
+def _standing_still(network: nn.Module) -> Iterator[None]:
+    """Batch norm takes no statistics; gradients that are left behind are dropped."""
+    layers = [layer for layer in network.modules() if isinstance(layer, _BatchNorm) and layer.track_running_stats]
+    for layer in layers:
+        layer.track_running_stats = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.track_running_stats = True
+        network.zero_grad(set_to_none=True)
+
+
+def _narrow(network: nn.Module, space: SearchSpace | None) -> None:
+    """The space that a way narrowed to; the first process of a team decides."""
+    allowed = team.from_first(None if space is None else space.allowed)
+    if allowed is not None:
+        assert isinstance(network.space, SearchSpace)
+        set_space(network, replace(space or network.space, allowed=allowed))
+
+
+def _require_finite(value: float, what: str, epoch: int, rate: float) -> None:
+    if not math.isfinite(value):
+        raise UsageError(
+            f"The {what} became {value} in epoch {epoch + 1} (learning rate {rate:.3g}); expected a finite number. "
+            f"Lower the learning rate, or check the images."
+        )
 
 
 def _share(batch_size: int) -> Share:

@@ -8,14 +8,18 @@ are worth.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from evonas.space import SearchSpace
+from supernet.blocks import Mixture
 from supernet.data import Batch
-from supernet.training.loop import Way
+from supernet.training.registry import way
+from supernet.training.way import Moment, Way
 
 
 def draw_gates(space: SearchSpace, rng: np.random.Generator, device: torch.device) -> list[Tensor]:
@@ -28,6 +32,7 @@ def draw_gates(space: SearchSpace, rng: np.random.Generator, device: torch.devic
     return gates
 
 
+@way("mixtures", summary="random mixtures of all options", paper="Liu et al. 2018, arXiv 1806.09055")
 class Mixtures(Way):
     """One random mixture a step.
 
@@ -36,10 +41,11 @@ class Mixtures(Way):
     """
 
     def __init__(self, *, label_smoothing: float = 0.1) -> None:
+        super().__init__()
         self.label_smoothing = label_smoothing
 
-    def step(self, network: nn.Module, batch: Batch, rng: np.random.Generator) -> Tensor:
+    def step(self, network: Any, batch: Batch, moment: Moment, rng: np.random.Generator) -> Tensor:
         """See `Way.step`; `network` is a supernet whose options can be mixed."""
         images, labels = batch
-        gates = draw_gates(network.space, rng, images.device)  # type: ignore[arg-type]
+        gates = Mixture(draw_gates(network.space, rng, images.device))
         return cross_entropy(network(images, gates).float(), labels, label_smoothing=self.label_smoothing)

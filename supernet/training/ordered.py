@@ -9,15 +9,19 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from evonas.space import Population, SearchSpace
-from supernet.data import Batch
-from supernet.training.loop import Way
+from supernet.training.paths import PathWay
+from supernet.training.registry import way
 
 
-class OrderedPaths(Way):
+@way(
+    "ordered",
+    summary="listed networks in turn; 64 random ones unless listed",
+    paper="Zhang et al. 2020, arXiv 2001.01431",
+    make=lambda supernet: OrderedPaths(supernet.space.sample(64, np.random.default_rng(0))),
+)
+class OrderedPaths(PathWay):
     """One listed network a step, in turn.
 
     Args:
@@ -27,14 +31,9 @@ class OrderedPaths(Way):
     """
 
     def __init__(self, population: Population, *, reshuffle: bool = False, label_smoothing: float = 0.0) -> None:
-        self.population, self.reshuffle, self.label_smoothing = population, reshuffle, label_smoothing
+        super().__init__(label_smoothing=label_smoothing)
+        self.population, self.reshuffle = population, reshuffle
         self._left: list[int] = []
-
-    def step(self, network: nn.Module, batch: Batch, rng: np.random.Generator) -> Tensor:
-        """See `Way.step`; `network` is a supernet."""
-        path = self.paths(network.space, rng)[0]  # type: ignore[arg-type]
-        images, labels = batch
-        return cross_entropy(network(images, path).float(), labels, label_smoothing=self.label_smoothing)
 
     def paths(self, space: SearchSpace, rng: np.random.Generator) -> Population:
         """The path of the next step: shape (1, choices)."""
@@ -43,10 +42,10 @@ class OrderedPaths(Way):
             self._left = (rng.permutation(n) if self.reshuffle else np.arange(n)).tolist()
         return self.population[[self._left.pop(0)]]
 
-    def state_dict(self) -> dict[str, Any]:
+    def get_extra_state(self) -> dict[str, Any]:
         """What is left of the round."""
         return {"left": self._left}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def set_extra_state(self, state: dict[str, Any]) -> None:
         """Take back the round."""
         self._left = state["left"]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from supernet.data import Batch, ImageData, Part
-from supernet.training.loop import Way, autocast, train
+from supernet.data import Batch, ImageData
+from supernet.evaluation import accuracy
+from supernet.family import Family
+from supernet.training.loop import train
+from supernet.training.way import Moment, Way
 
 
 class StandAlone(Way):
@@ -22,9 +24,10 @@ class StandAlone(Way):
     """
 
     def __init__(self, *, label_smoothing: float = 0.1) -> None:
+        super().__init__()
         self.label_smoothing = label_smoothing
 
-    def step(self, network: nn.Module, batch: Batch, rng: np.random.Generator) -> Tensor:
+    def step(self, network: Any, batch: Batch, moment: Moment, rng: np.random.Generator) -> Tensor:
         """See `Way.step`."""
         images, labels = batch
         return cross_entropy(network(images).float(), labels, label_smoothing=self.label_smoothing)
@@ -34,37 +37,21 @@ class TrainedFitness:
     """Accuracy of networks that are each trained from scratch: dear, and the truth.
 
     Args:
-        network: architecture (choices,) to a fresh stand-alone network.
+        family: gives the networks.
         data: trains on *train*, scores on *search*.
         device: to train on.
-        settings: of `supernet.training.loop.train`.
+        seed: of the initial weights and of the training.
+        settings: of `supernet.train`.
     """
 
-    def __init__(self, network: Callable[[np.ndarray], nn.Module], data: ImageData, *, device: torch.device, **settings: Any) -> None:
-        self.network, self.data, self.device, self.settings = network, data, device, settings
+    def __init__(self, family: Family, data: ImageData, *, device: torch.device, seed: int = 0, **settings: Any) -> None:
+        self.family, self.data, self.device, self.seed, self.settings = family, data, device, seed, settings
 
     def __call__(self, population: np.ndarray) -> np.ndarray:
         """Accuracies in [0, 1], shape (n,)."""
         return np.array([self._score(row) for row in population])
 
     def _score(self, row: np.ndarray) -> float:
-        network = self.network(row)
-        train(network, StandAlone(), self.data.train, device=self.device, **self.settings)
+        network = self.family.network(row, seed=self.seed)
+        train(network, StandAlone(), self.data.train, device=self.device, seed=self.seed, **self.settings)
         return accuracy(network, self.data.search, self.device)
-
-
-def accuracy(network: nn.Module, part: Part, device: torch.device, batch_size: int = 500) -> float:
-    """Share of the images of `part` that the network classifies right, in [0, 1]."""
-    return accuracy_and_likelihood(network, part, device, batch_size)[0]
-
-
-def accuracy_and_likelihood(network: nn.Module, part: Part, device: torch.device, batch_size: int = 500) -> tuple[float, float]:
-    """Share of the images of `part` that the network classifies right, and the mean log-likelihood of their labels in nats."""
-    network.eval()
-    sums = torch.zeros(2, dtype=torch.float64, device=device)
-    with torch.no_grad(), autocast(device):
-        for images, labels in part.batches(batch_size, device):
-            logits = network(images)
-            sums[0] += (logits.argmax(1) == labels).sum()
-            sums[1] -= cross_entropy(logits.float(), labels, reduction="sum")
-    return float(sums[0]) / len(part), float(sums[1]) / len(part)

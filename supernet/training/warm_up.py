@@ -13,15 +13,16 @@ from __future__ import annotations
 from dataclasses import replace
 from math import ceil
 
-import numpy as np
-
 from evonas.errors import UsageError
-from evonas.space import Population, SearchSpace
+from evonas.space import SearchSpace
+from supernet.training.registry import way
 from supernet.training.uniform import UniformPaths
+from supernet.training.way import Moment
 
 SIZES = (".width", ".bits")
 
 
+@way("warm-up", summary="one path, the largest sizes first", paper="Guo et al. 2019, arXiv 1904.00420")
 class WarmUp(UniformPaths):
     """One uniform path a step, of the sizes that have been let in.
 
@@ -36,34 +37,34 @@ class WarmUp(UniformPaths):
     def __init__(self, *, largest_until: float = 0.5, all_from: float = 0.75, label_smoothing: float = 0.1) -> None:
         super().__init__(label_smoothing=label_smoothing)
         self.largest_until, self.all_from = largest_until, all_from
-        self._share = 0.0
 
-    def begin_epoch(self, epoch: int, epochs: int) -> None:
-        """See `Way.begin_epoch`.
+    def check(self, space: SearchSpace | None, epochs: int) -> None:
+        """See `Way.check`.
 
         Raises:
-            UsageError: too few epochs for every size to be trained.
+            UsageError: a space without sizes, or too few epochs for every size to be trained.
         """
+        if space is not None:
+            self._require_sizes(space)
         if (epochs - 1) / epochs < self.all_from:
             fewest = ceil(1 / max(1 - self.all_from, 1e-9))
             raise UsageError(f"Warm-up lets all sizes in after {self.all_from:.0%} of {epochs} epochs; expected {fewest} or more.")
-        self._share = epoch / epochs
 
-    def paths(self, space: SearchSpace, rng: np.random.Generator) -> Population:
-        """The path of the next step: shape (1, choices)."""
-        return super().paths(self.opened(space, self._share), rng)
-
-    def opened(self, space: SearchSpace, share: float) -> SearchSpace:
-        """The space with the sizes that are let in after a share of the epochs.
+    def opened(self, space: SearchSpace, moment: Moment) -> SearchSpace:
+        """The space with the sizes that are let in at an epoch.
 
         Raises:
             UsageError: a space without sizes.
         """
-        if not any(name.endswith(SIZES) for name in space.names):
-            raise UsageError(f"Warm-up needs widths or bits to choose; this space has {', '.join(space.names[:3])}, ... Use uniform paths.")
-        progress = (share - self.largest_until) / max(self.all_from - self.largest_until, 1e-9)
+        self._require_sizes(space)
+        progress = (moment.epoch / moment.epochs - self.largest_until) / max(self.all_from - self.largest_until, 1e-9)
         allowed = []
         for choice, options in zip(space.choices, space.allowed, strict=True):
             let_in = 1 if progress < 0 else 2 + int(min(progress, 1.0) * (len(options) - 2)) if len(options) > 1 else 1
             allowed.append(options[-let_in:] if choice.name.endswith(SIZES) else options)
         return replace(space, allowed=tuple(allowed))
+
+    @staticmethod
+    def _require_sizes(space: SearchSpace) -> None:
+        if not any(name.endswith(SIZES) for name in space.names):
+            raise UsageError(f"Warm-up needs widths or bits to choose; this space has {', '.join(space.names[:3])}, ... Use uniform paths.")

@@ -84,7 +84,7 @@ def test_masks_and_reachability_equal_brute_force(case):
     space, cost, a, b = case
     lower, upper = min(a, b), max(a, b)
     everything = space.enumerate()
-    truth = np.array([cost.constant + sum(t[row[c[0]]] for c, t in cost.tables) for row in everything])
+    truth = np.array([cost.constant + sum(t[row[c[0]]] for c, t, _ in cost.tables) for row in everything])
     budget = Budget({"macs": cost}, [Bound("macs", lower, upper)])
     np.testing.assert_array_equal(budget.feasible(everything), (truth >= lower) & (truth <= upper))
     found = profile(space, budget, samples=50)

@@ -4,7 +4,6 @@ import numpy as np
 import optuna
 import pytest
 
-import recipes.runner.registry  # noqa: F401 (registers what needs a predictor)
 from evonas import (
     EXPLORERS,
     AgeingEvolutionExplorer,
@@ -84,9 +83,9 @@ def test_evolution_breeds_from_the_best_ten():
 def test_mutation_changes_each_choice_with_its_probability():
     """A gene changes with probability p (k - 1) / k: the redraw may draw the same option."""
     space, _, _, history = scored_history(1, upper=1.0)
-    from evonas.explorers.variation import Variation
+    from evonas.explorers.variation import Variation, redraw
 
-    mutants = Variation(space, history.population).mutants(4000, np.random.default_rng(0), 0.1)
+    mutants = Variation(space, history.population).mutants(4000, np.random.default_rng(0), redraw(0.1))
     changed = (mutants != history.population[0]).mean(axis=0)
     assert np.abs(changed - 0.1 * 4 / 5).max() < 0.02
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from evonas import UsageError
 from predictors.flash.nn_degree import inverted_residual_degree, inverted_residual_mass, nn_degree, nn_mass, skip_channels
 from supernet import skip_cells
-from supernet.blocks import InvertedResidual
+from supernet.operators import InvertedResidual
 
 
 @pytest.mark.parametrize(

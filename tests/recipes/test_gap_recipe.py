@@ -129,7 +129,7 @@ def test_networks_trained_alone_are_the_same_for_every_seed(tmp_path, monkeypatc
     calls = []
 
     class Counted:
-        def __init__(self, network, images, *, seed, **settings):
+        def __init__(self, family, images, *, seed, **settings):
             self.seed = seed
 
         def __call__(self, population):

@@ -9,7 +9,7 @@ from evonas import UsageError
 from predictors import inverted_residual_degree, inverted_residual_mass
 from recipes.runner.screens import SCREENS, degree_features, screen
 from supernet import mbconv
-from supernet.blocks import InvertedResidual
+from supernet.operators import InvertedResidual
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from recipes.spos import PRESETS, SIZES
 from supernet import load, quantised, shuffle
 from supernet.spaces import WIDTHS
 from supernet.spaces.layout import preset_for
-from supernet.training.loop import linear
+from supernet.training.schedule import linear
 
 SMALL = ["--data", "digits", "--epochs", "4", "--retrain-epochs", "2", "--evaluations", "60", "--device", "cpu"]
 
@@ -44,7 +44,7 @@ def phone(path, widths):
     """A latency table of a device that is not here: 1 ms for 100,000 MACs."""
     supernet = shuffle((1, 8, 8), 10, widths=widths)
     macs = costs.macs(supernet.space, supernet.parts())
-    blocks = AdditiveCost("ms", macs.constant / 1e5, tuple((columns, table / 1e5) for columns, table in macs.tables))
+    blocks = AdditiveCost("ms", macs.constant / 1e5, tuple((columns, table / 1e5) for columns, table, _ in macs.tables))
     LatencyTable("a phone", blocks).save(path, supernet.space)
     return path
 
@@ -81,7 +81,8 @@ def test_what_is_delivered_is_what_is_promised(runs, name):
     result = json.loads((out / "result.json").read_text())
     assert result["recipe"] == "spos"
     for cost, bound in result["bounds"].items():
-        assert result["costs"][f"{cost}_{bound['unit']}".rstrip("_")] <= bound["upper"]
+        assert result["costs"][cost] <= bound["upper"]
+        assert result["units"][cost] == bound["unit"]
     images, labels = next(load("digits").test.batches(500, torch.device("cpu")))
     network = load_model(out / "model.pt")
     with torch.no_grad():

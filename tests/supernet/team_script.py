@@ -20,6 +20,6 @@ if __name__ == "__main__":
             else:
                 supernet = mbconv(digits.image_shape, 10, depths=(1, 2, 1), squeeze_excite=True)
             losses = train(supernet, way, digits.train.head(256), epochs=2, batch_size=batch_size, lr=lr, seed=3)
-            found[name] = {"losses": torch.tensor(losses), **supernet.state_dict()}
+            found[name] = {"losses": torch.tensor([found["loss"] for found in losses]), **supernet.state_dict()}
     if rank() == 0:
         torch.save(found, file)

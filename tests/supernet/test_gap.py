@@ -22,7 +22,7 @@ from supernet.diagnosis.causes import (
     updates_of,
 )
 from supernet.diagnosis.follow import Follower, ends_of_epochs, last_steps
-from supernet.fitness import recalibrate
+from supernet.evaluation import recalibrate
 from supernet.training.fair import FairPaths
 
 CPU = torch.device("cpu")

@@ -62,7 +62,7 @@ def test_only_the_path_changes_in_a_training_step(digits):
     paths = []
 
     class Recorded(UniformPaths):
-        def step(self, network, batch, rng):
+        def step(self, network, batch, moment, rng):
             paths.append(network.space.sample(1, rng)[0])
             return torch.nn.functional.cross_entropy(network(batch[0], paths[-1]), batch[1])
 

@@ -108,7 +108,7 @@ def test_trained_fitness_is_the_accuracy_of_training_by_hand(digits):
     family = skip_cells(digits.image_shape, 10, base_widths=(4, 8), multipliers=(1,), depths=(1, 2, 3), skips=(0, 4))
     population = family.space.population([(0, 1, 0, 2, 1), (0, 0, 0, 0, 0)])
     settings = {"epochs": 8, "batch_size": 64, "seed": 3}
-    scores = TrainedFitness(lambda row: family.network(row, seed=3), digits, device=torch.device("cpu"), **settings)(population)
+    scores = TrainedFitness(family, digits, device=torch.device("cpu"), **settings)(population)
     by_hand = family.network(population[1], seed=3)
     train(by_hand, StandAlone(), digits.train, **settings)
     assert scores[1] == accuracy(by_hand, digits.search, torch.device("cpu"))

@@ -72,7 +72,7 @@ def test_a_recipe_ends_with_the_same_network_whoever_helps(tmp_path):
             sys.executable,
             *start,
             "-m",
-            "recipes.runner.cli",
+            "recipes",
             "mobile",
             *arguments.split(),
             "--latency-table",

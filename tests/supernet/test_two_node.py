@@ -8,6 +8,7 @@ from torch.nn.functional import one_hot
 from evonas import UsageError
 from predictors import count_macs, count_params, macs, params
 from supernet import macro, mbconv, split, two_node
+from supernet.blocks import Mixture
 from supernet.diagnosis.sharing import similar_groups
 
 
@@ -54,7 +55,7 @@ def test_a_mixture_of_one_option_is_its_path(make, images, rng):
     network = make().eval()
     path = network.space.sample(1, rng)[0]
     gates = [one_hot(torch.tensor(int(o)), len(c.options)).float() for o, c in zip(path, network.space.choices, strict=True)]
-    torch.testing.assert_close(network(images, gates), network(images, path))
+    torch.testing.assert_close(network(images, Mixture(gates)), network(images, path))
 
 
 def test_a_mixture_is_the_weighted_sum(images):
@@ -63,12 +64,12 @@ def test_a_mixture_is_the_weighted_sum(images):
     x = network.blocks[0].module(images)
     for block, weights in zip(network.blocks[1:-1], gates, strict=True):
         x = sum(weight * option(x) for weight, option in zip(weights, block.options.values(), strict=True))
-    torch.testing.assert_close(network(images, gates), network.blocks[-1].module(x))
+    torch.testing.assert_close(network(images, Mixture(gates)), network.blocks[-1].module(x))
 
 
 def test_what_cannot_be_mixed_is_refused(supernet, images):
     shared = split(supernet, similar_groups(supernet.space, 2), 2)
     with pytest.raises(UsageError, match="cannot be mixed"):
-        shared(images, [torch.ones(4)] * 3)
+        shared(images, Mixture([torch.ones(4)] * 3))
     with pytest.raises(UsageError, match="3 option indices"):
-        supernet(images, [torch.ones(4)] * 2)
+        supernet(images, Mixture([torch.ones(4)] * 2))

@@ -11,9 +11,11 @@ from predictors.costs import macs
 from supernet import BinnedPaths, FairPaths, OrderedPaths, UniformPaths, WarmUp, mbconv, quantised, shuffle, train, two_node
 from supernet.spaces import WIDTHS
 from supernet.training.binned import usual_range
-from supernet.training.loop import linear, schedule
 from supernet.training.mixture import Mixtures, draw_gates
+from supernet.training.schedule import linear, schedule
+from supernet.training.way import Moment
 
+START = Moment(0, 1, 0, 1, 0.1)
 UNEVEN = SearchSpace((Choice("a", ("x", "y", "z", "u")), Choice("b", ("x", "y")), Choice("c", ("x", "y", "z"))))
 
 
@@ -47,7 +49,7 @@ def test_a_fair_step_trains_all_options_and_adds_the_losses(batch, rng):
     supernet = two_node((1, 8, 8), 10, channels=4, cells=1)
     way = FairPaths()
     state = np.random.default_rng(7)
-    loss = way.step(supernet, batch, state)
+    loss = way.step(supernet, batch, START, state)
     loss.backward()
     assert all(parameter.grad is not None for parameter in supernet.parameters())
     paths = FairPaths().paths(supernet.space, np.random.default_rng(7))
@@ -85,7 +87,7 @@ def test_ordered_paths_take_turns(rng):
 
 def test_uniform_paths_train_one_path(batch, rng):
     supernet = two_node((1, 8, 8), 10, channels=4, cells=1)
-    UniformPaths().step(supernet, batch, rng).backward()
+    UniformPaths().step(supernet, batch, START, rng).backward()
     with_gradient = sum(parameter.grad is not None for parameter in supernet.parameters())
     path = UniformPaths().paths(supernet.space, rng)[0]
     assert with_gradient < len(list(supernet.parameters()))
@@ -102,8 +104,13 @@ def test_gates_are_weights_of_the_allowed_options(rng):
 
 def test_mixtures_train_every_option(batch, rng):
     supernet = two_node((1, 8, 8), 10, channels=4, cells=1)
-    Mixtures().step(supernet, batch, rng).backward()
+    Mixtures().step(supernet, batch, START, rng).backward()
     assert all(parameter.grad is not None for parameter in supernet.parameters())
+
+
+def at(share):
+    """The moment at which a share of many epochs is done."""
+    return Moment(round(share * 1000), 1000, 0, 1, 0.1)
 
 
 @pytest.fixture
@@ -115,7 +122,7 @@ def test_warm_up_opens_widths_from_the_largest_down(widths):
     """At first the widest alone; from three quarters on all; between, one more after another; operators are always free."""
     way, seen = WarmUp(), []
     for epoch in range(40):
-        opened = way.opened(widths, epoch / 40)
+        opened = way.opened(widths, at(epoch / 40))
         for choice, options, all_of_them in zip(opened.choices, opened.allowed, widths.allowed, strict=True):
             assert options == (all_of_them[-len(options) :] if choice.name.endswith(".width") else all_of_them)
         assert len(set(map(len, opened.allowed[1::2]))) == 1
@@ -129,44 +136,44 @@ def test_warm_up_opens_widths_from_the_largest_down(widths):
 def test_warm_up_takes_bits_as_sizes():
     """From four bits down, in the order of the options."""
     space, way = quantised((1, 8, 8), 10).space, WarmUp()
-    assert [way.opened(space, share).allowed[0] for share in (0.0, 0.5, 0.75)] == [(5,), (4, 5), (0, 1, 2, 3, 4, 5)]
+    assert [way.opened(space, at(share)).allowed[0] for share in (0.0, 0.5, 0.75)] == [(5,), (4, 5), (0, 1, 2, 3, 4, 5)]
 
 
 def test_warm_up_needs_widths_and_epochs(widths):
     with pytest.raises(UsageError, match="of 3 epochs; expected 4 or more"):
-        WarmUp().begin_epoch(0, 3)
-    WarmUp().begin_epoch(0, 4)
+        WarmUp().check(widths, 3)
+    WarmUp().check(widths, 4)
     with pytest.raises(UsageError, match="needs widths or bits"):
-        WarmUp().opened(UNEVEN, 0.0)
+        WarmUp().opened(UNEVEN, START)
 
 
 def test_warm_up_spares_widths_that_are_fixed_or_two(widths):
     """A choice with a single allowed width keeps it; with two, the second comes in at the half."""
     narrowed = widths.narrow({"stage0.block0.width": ["0.4"], "stage0.block1.width": ["0.2", "1.0"]})
     way = WarmUp()
-    assert [way.opened(narrowed, share).allowed[1] for share in (0.0, 0.6, 1.0)] == [(1,)] * 3
-    assert [way.opened(narrowed, share).allowed[3] for share in (0.49, 0.5, 1.0)] == [(4,), (0, 4), (0, 4)]
+    assert [way.opened(narrowed, at(share)).allowed[1] for share in (0.0, 0.6, 1.0)] == [(1,)] * 3
+    assert [way.opened(narrowed, at(share)).allowed[3] for share in (0.49, 0.5, 1.0)] == [(4,), (0, 4), (0, 4)]
 
 
-def test_ways_are_told_the_epoch_also_after_a_stop(digits, tmp_path):
+def test_ways_are_told_the_moment_also_after_a_stop(digits, tmp_path):
     """Training that was killed in its third epoch goes on with the widths of the third epoch."""
     supernet = shuffle(digits.image_shape, 10, widths=WIDTHS)
 
     class Watched(WarmUp):
         def __init__(self, stop_at=None):
             super().__init__()
-            self.stop_at, self.told, self.narrowest = stop_at, [], []
+            self.stop_at, self.told, self.narrowest = stop_at, [], {}
 
-        def begin_epoch(self, epoch, epochs):
-            super().begin_epoch(epoch, epochs)
-            self.told.append((epoch, epochs))
-            self.narrowest.append(7)
-            if epoch == self.stop_at:
+        def opened(self, space, moment):
+            if moment.epoch == self.stop_at:
                 raise KeyboardInterrupt
+            self.told.append((moment.epoch, moment.step))
+            return super().opened(space, moment)
 
         def paths(self, space, rng):
             paths = super().paths(space, rng)
-            self.narrowest[-1] = min(self.narrowest[-1], int(paths[:, 1::2].min()))
+            epoch = self.told[-1][0]
+            self.narrowest[epoch] = min(self.narrowest.get(epoch, 7), int(paths[:, 1::2].min()))
             return paths
 
     images, settings = digits.train.head(200), {"epochs": 4, "batch_size": 50, "checkpoint": tmp_path / "s.pt", "identity": "x"}
@@ -178,11 +185,11 @@ def test_ways_are_told_the_epoch_also_after_a_stop(digits, tmp_path):
     train(undisturbed, WarmUp(), images, **{**settings, "checkpoint": None})
     for name, value in undisturbed.state_dict().items():
         assert torch.equal(value, supernet.state_dict()[name]), name
-    assert first.told == [(0, 4), (1, 4), (2, 4)]
-    assert second.told == [(2, 4), (3, 4)]
-    assert first.narrowest[:2] == [7, 7]
-    assert second.narrowest[0] == 6
-    assert second.narrowest[1] < 6
+    assert first.told == [(step // 4, step) for step in range(8)]
+    assert second.told == [(step // 4, step) for step in range(8, 16)]
+    assert first.narrowest == {0: 7, 1: 7}
+    assert second.narrowest[2] == 6
+    assert second.narrowest[3] < 6
 
 
 def test_bins_are_drawn_equally_often(rng):

@@ -5,18 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from scipy.stats import kendalltau
 from sklearn.pipeline import make_pipeline
 
 from evonas import History, open_study
-from evonas.files import read_json, written_whole
+from evonas.files import read_json
 from predictors import DegreeAccuracy, measures, nn_degree
 from predictors.devices.known import read_device
 from predictors.flash.hardware import read_hardware
 from recipes.runner.pages import pictures
 from recipes.runner.pages.one_shot import cost_rows
+from recipes.runner.pages.page import write_page
 from recipes.runner.run_folder import finished
 from supernet import skip_cells
 from supernet.spaces.skip import SkipFamily
@@ -54,13 +54,9 @@ def write_flash_report(path: str | Path) -> Path:
         device = read_device(folder / "latency.csv", family.space)
         predicted = read_hardware(folder / "hardware.json", family.totals)["latency"](device.population)
         measured = result["measured_ms"]
-        star = None if measured is None else (result["costs"]["latency_ms"], measured)
+        star = None if measured is None else (result["costs"]["latency"], measured)
         pictures.latency_against_measured(folder / "latency.png", predicted, device.milliseconds, star)
         images.append(("latency.png", f"The latency model against {len(predicted)} measured networks"))
     options = list(result["architecture"].values())[1:]
     cells = list(zip(options[::2], options[1::2], strict=True))
-    page = jinja2.Environment(loader=jinja2.PackageLoader("recipes.runner.pages"), autoescape=True).get_template("flash.html")
-    text = page.render(name=folder.name, result=result, config=config, images=images, rows=cost_rows(result), cells=cells)
-    with written_whole(folder / "report.html") as temporary:
-        temporary.write_text(text)
-    return folder / "report.html"
+    return write_page(folder, "flash.html", result=result, config=config, images=images, rows=cost_rows(result), cells=cells)

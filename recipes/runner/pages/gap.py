@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 
-from evonas.files import read_json, written_whole
+from evonas.files import read_json
 from recipes.runner.pages import gap_pictures as pictures
+from recipes.runner.pages.page import write_page
 from recipes.runner.run_folder import finished
 
 ENOUGH_IN_TOP = 20
@@ -44,13 +44,8 @@ def write_gap_report(path: str | Path) -> Path:
         text = "64 networks ranked at the ends of the last epochs and after each of the last steps, with running statistics"
         images.append(_drawn(pictures.swings, folder / "gap_stability.png", text, diagnosis["stability"]))
     details = {cause["name"]: _readable(cause["details"]) for cause in diagnosis["causes"]}
-    page = jinja2.Environment(loader=jinja2.PackageLoader("recipes.runner.pages"), autoescape=True).get_template("gap.html")
-    text = page.render(
-        name=folder.name, result=result, config=config, images=images, said=in_one_line(diagnosis), details=details, **diagnosis
-    )
-    with written_whole(folder / "report.html") as temporary:
-        temporary.write_text(text)
-    return folder / "report.html"
+    said = in_one_line(diagnosis)
+    return write_page(folder, "gap.html", result=result, config=config, images=images, said=said, details=details, **diagnosis)
 
 
 def in_one_line(diagnosis: dict[str, Any]) -> str:

@@ -6,20 +6,19 @@ import math
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import optuna
 from scipy.stats import kendalltau
 from sklearn.base import clone
 
 from evonas.explorers.screened import Predictor
-from evonas.files import read_json, write_json, written_whole
-from evonas.study import History, space_of
+from evonas.files import read_json, write_json
+from evonas.study import History, attribute_name, space_of
 from evonas.units import format_quantity
 from recipes.runner.pages import pictures
+from recipes.runner.pages.page import write_page
 from recipes.runner.run_folder import finished, studies_of
-
-UNITS = {"macs": "", "params": "", "bitops": "", "latency_ms": "ms", "energy_mJ": "mJ", "area_mm2": "mm2"}
+from recipes.runner.training import LOSSES
 
 
 def write_report(path: str | Path, predictor: Predictor | None = None) -> Path:
@@ -40,9 +39,7 @@ def write_report(path: str | Path, predictor: Predictor | None = None) -> Path:
     histories = [History.of(s, space) for s in (study, control)]
     if predictor is not None:
         write_json(folder / "predictions.json", predictions(histories[0], predictor))
-    images = [
-        (_costs(folder, result, study, control, key), f"Inherited accuracy against {key.removesuffix('_ms')}") for key in result["costs"]
-    ]
+    images = [(_costs(folder, result, study, control, name), f"Inherited accuracy against {name}") for name in result["costs"]]
     pictures.best_so_far(folder / "best_so_far.png", *(h.scores for h in histories))
     images.append(("best_so_far.png", "Best so far, beside random search with as many evaluations"))
     known = read_json(folder / "predictions.json") if (folder / "predictions.json").exists() else []
@@ -52,11 +49,11 @@ def write_report(path: str | Path, predictor: Predictor | None = None) -> Path:
         pictures.predicted_against_measured(folder / "predicted.png", predicted, measured, correlation)
         images.append(("predicted.png", "What the predictor said of a network before it was scored"))
     pictures.architecture(folder / "architecture.png", result["architecture"])
-    page = jinja2.Environment(loader=jinja2.PackageLoader("recipes.runner.pages"), autoescape=True).get_template("report.html")
-    text = page.render(name=folder.name, result=result, config=config, images=images, rows=cost_rows(result), history=histories[0])
-    with written_whole(folder / "report.html") as temporary:
-        temporary.write_text(text)
-    return folder / "report.html"
+    losses = {name: read_json(file) for name, file in _losses(folder).items()}
+    if losses:
+        pictures.losses(folder / "losses.png", losses)
+        images.append(("losses.png", "Loss by epoch, of the supernet and of the winner on its own"))
+    return write_page(folder, "report.html", result=result, config=config, images=images, rows=cost_rows(result), history=histories[0])
 
 
 def predictions(history: History, predictor: Predictor, generation: int = 50) -> list[tuple[float, float]]:
@@ -73,10 +70,16 @@ def predictions(history: History, predictor: Predictor, generation: int = 50) ->
     return pairs
 
 
-def _costs(folder: Path, result: dict[str, Any], study: optuna.Study, control: optuna.Study, key: str) -> str:
+def _losses(folder: Path) -> dict[str, Path]:
+    """The losses of all trainings of a run, by what was trained."""
+    found = {file.name.removesuffix(LOSSES): file for file in folder.glob(f"*{LOSSES}")}
+    return {name: found[name] for name in sorted(found, key=lambda name: (name != "supernet", name))}
+
+
+def _costs(folder: Path, result: dict[str, Any], study: optuna.Study, control: optuna.Study, name: str) -> str:
     """The picture of one cost; returns its file name."""
-    unit = UNITS.get(key, "")
-    name = key.removesuffix(f"_{unit}") if unit else key
+    unit = result["units"][name]
+    key = attribute_name(name, unit)
     points = []
     for s in (study, control):
         trials = [t for t in s.get_trials(deepcopy=False) if t.value is not None and key in t.user_attrs]
@@ -84,7 +87,7 @@ def _costs(folder: Path, result: dict[str, Any], study: optuna.Study, control: o
     bound = result["bounds"].get(name, {})
     ends = [end for end in (bound.get("lower"), bound.get("upper")) if end is not None]
     file = f"accuracy_{name}.png"
-    winner = (result["costs"][key], result["accuracy"]["inherited"])
+    winner = (result["costs"][name], result["accuracy"]["inherited"])
     pictures.accuracy_against_cost(folder / file, name, unit, points[0], points[1], winner, ends)
     return file
 
@@ -92,10 +95,8 @@ def _costs(folder: Path, result: dict[str, Any], study: optuna.Study, control: o
 def cost_rows(result: dict[str, Any]) -> list[tuple[str, str, str]]:
     """(cost, value, bound) as text."""
     rows = []
-    for key, value in result["costs"].items():
-        unit = UNITS.get(key, "")
-        name = key.removesuffix(f"_{unit}") if unit else key
-        bound = result["bounds"].get(name)
+    for name, value in result["costs"].items():
+        unit, bound = result["units"][name], result["bounds"].get(name)
         limits = (
             "" if bound is None else " to ".join(format_quantity(end, unit) for end in (bound["lower"], bound["upper"]) if end is not None)
         )

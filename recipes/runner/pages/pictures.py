@@ -135,6 +135,20 @@ def latency_against_measured(path: Path, predicted: Floats, measured: Floats, wi
     save(figure, path)
 
 
+def losses(path: Path, found: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
+    """The losses of every epoch: by what was trained, and by name where a loss has named parts."""
+    figure, axes = plt.subplots(figsize=(6.4, 4))
+    for color, (what, epochs) in zip((SEARCH, MARK, LIMIT, CONTROL), found.items(), strict=False):
+        for name in epochs[-1] if epochs else ():
+            values = [epoch.get(name, float("nan")) for epoch in epochs]
+            label, style = (what, "-") if name == "loss" else (f"{what}: {name}", ":")
+            axes.plot(np.arange(1, len(values) + 1), values, style, color=color, linewidth=1.6, label=label)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("training loss")
+    axes.legend(loc="upper right", fontsize=9)
+    save(figure, path)
+
+
 def architecture(path: Path, names: Mapping[str, str]) -> None:
     """The network as a row of boxes, one a block: taller for a larger expansion or width, darker for a larger kernel, a line for a skip."""
     groups: dict[str, dict[str, dict[str, str]]] = {}

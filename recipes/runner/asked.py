@@ -1,0 +1,52 @@
+"""What a run was asked for: the options that every recipe has, and those of recipes that search a supernet under a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from evonas import RequestedBound
+from recipes.runner import options as o
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What every run was asked for. The fields are options of the command line; a recipe may subclass it to replace or add some.
+
+    Attributes:
+        recipe: name of the recipe.
+        arguments: all options that decide the results, those of the recipe included, as plain data; a run that goes on has to agree.
+    """
+
+    data: o.Data = "digits"
+    out: o.Out = ""
+    seed: o.Seed = 0
+    image_size: o.ImageSize = None
+    fresh: o.Fresh = False
+    device: o.Device = "auto"
+    recipe: str = ""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskedUnderBudget(Asked):
+    """A run that looks for the best network under bounds."""
+
+    budget: o.Bounds = field(default_factory=list)
+
+    @property
+    def bounds(self) -> list[RequestedBound]:
+        """The bounds, read."""
+        return [RequestedBound.parse(text) for text in self.budget]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskedOneShot(AskedUnderBudget):
+    """A run that trains a supernet, searches it, and retrains the winner."""
+
+    evaluations: o.Evaluations = 1000
+    latency_table: o.LatencyFile = None
+    storage: o.Storage = None
+    from_run: o.FromRun = None
+    inherit: o.Inherit = False

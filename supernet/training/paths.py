@@ -1,0 +1,40 @@
+"""What ways that train paths have in common: a step over one or several paths of a supernet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from evonas.space import Population, SearchSpace
+from supernet.data import Batch
+from supernet.training.way import Losses, Moment, Way
+
+
+class PathWay(Way):
+    """Draws the paths of every step; its loss is the sum of their cross-entropies, as if their gradients were added.
+
+    Args:
+        label_smoothing: of the loss.
+    """
+
+    def __init__(self, *, label_smoothing: float = 0.1) -> None:
+        super().__init__()
+        self.label_smoothing = label_smoothing
+
+    def paths(self, space: SearchSpace, rng: np.random.Generator) -> Population:
+        """The paths of the next step: shape (k, choices)."""
+        raise NotImplementedError(f"{type(self).__name__} has no method `paths`.")
+
+    def opened(self, space: SearchSpace, moment: Moment) -> SearchSpace:
+        """The part of the space that is trained at a moment; all of it unless a way says otherwise."""
+        return space
+
+    def step(self, network: Any, batch: Batch, moment: Moment, rng: np.random.Generator) -> Tensor | Losses:
+        """See `Way.step`; `network` is a supernet."""
+        images, labels = batch
+        paths = self.paths(self.opened(network.space, moment), rng)
+        losses = [cross_entropy(network(images, path).float(), labels, label_smoothing=self.label_smoothing) for path in paths]
+        return sum(losses[1:], losses[0])
