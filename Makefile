@@ -21,4 +21,5 @@ test: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not serial'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m serial

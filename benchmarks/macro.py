@@ -28,9 +28,10 @@ from evonas.ranks import fused, normal_scores
 from evonas.tabular import identities_last, nasbench_macro
 from predictors import costs
 from supernet import FairPaths, FineTunedFitness, ImageData, InheritedFitness, UniformPaths, load, macro, train
+from supernet.blocks import Mixture
 from supernet.chain import ChainSupernet
 from supernet.data import Batch
-from supernet.training.way import Way
+from supernet.training.way import Moment, Way
 
 CALIBRATION, SEARCHED, CHUNK = 512, 1000, 400
 SAMPLED, SAMPLED_TOP = 300, 200
@@ -40,10 +41,10 @@ HEADLINE = ("uniform 0", "uniform 1", "uniform 2")
 class AllPaths(Way):
     """The sum of all options of every layer, in every step: what single paths are held against. Not a way that the toolkit offers."""
 
-    def step(self, network: torch.nn.Module, batch: Batch, rng: np.random.Generator) -> torch.Tensor:
+    def step(self, network: Any, batch: Batch, moment: Moment, rng: np.random.Generator) -> torch.Tensor:
         """See `Way.step`."""
         images, labels = batch
-        gates = [torch.ones(len(choice.options)) for choice in network.space.choices]  # type: ignore[union-attr]
+        gates = Mixture([torch.ones(len(choice.options)) for choice in network.space.choices])
         return cross_entropy(network(images, gates).float(), labels, label_smoothing=0.1)
 
 

@@ -119,9 +119,10 @@ def _extreme(tables: Sequence[CostTable], space: SearchSpace, sign: float) -> Ar
     for i, table in enumerate(tables):
         new = [column for column in table.columns if column not in held]
         axes = held + new
-        if max(len(sums), len(table.by_state)) * math.prod(len(space.allowed[column]) for column in axes) > LARGEST_SCAN:
+        values = table.by_state if len(table.by_state) == 1 else table.by_state[: len(sums)]  # what never arrives does not matter
+        if len(sums) * math.prod(len(space.allowed[column]) for column in axes) > LARGEST_SCAN:
             raise TooWide(f"{len(axes)} choices are read by several tables at once")
-        sums = sums.reshape([*sums.shape, *[1] * len(new)]) + _aligned(sign * table.by_state, table.columns, axes, space, math.inf)
+        sums = sums.reshape([*sums.shape, *[1] * len(new)]) + _aligned(sign * values, table.columns, axes, space, math.inf)
         held = [column for column in axes if last[column] > i]
         dropped = [column for column in axes if last[column] == i]
         order = [1 + axes.index(column) for column in (*held, *dropped)]
@@ -131,7 +132,8 @@ def _extreme(tables: Sequence[CostTable], space: SearchSpace, sign: float) -> Ar
             best = flat.argmin(axis=2)
             sums = flat.min(axis=2).reshape([sums.shape[0], *sizes])
         else:
-            following = np.broadcast_to(_aligned(table.following, table.columns, axes, space, -1), sums.shape)
+            handed = table.following[: max(len(sums), 1)]
+            following = np.broadcast_to(_aligned(handed, table.columns, axes, space, -1), sums.shape)
             moved = [*order[: len(held)], 0, *order[len(held) :]]
             rows, onto = (part.transpose(moved).reshape(math.prod(sizes), -1) for part in (sums, following))
             states = int(table.following.max()) + 1

@@ -8,7 +8,7 @@ from supernet.evaluation import accuracy, recalibrate
 from supernet.fine_tuning import FineTunedFitness
 from supernet.fitness import InheritedFitness, score_one_by_one
 from supernet.loading import load
-from supernet.spaces import macro, mbconv, quantised, shuffle, skip_cells, two_node
+from supernet.spaces import macro, mbconv, nasbench201, quantised, shuffle, skip_cells, two_node
 from supernet.training.binned import BinnedPaths
 from supernet.training.fair import FairPaths
 from supernet.training.loop import train
@@ -33,6 +33,7 @@ __all__ = [
     "load",
     "macro",
     "mbconv",
+    "nasbench201",
     "pick_device",
     "quantised",
     "recalibrate",

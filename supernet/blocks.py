@@ -105,10 +105,15 @@ class Block(nn.Module):
         """An option of every choice for every image: arrays of shape (images,). Images with equal options run together.
 
         In training mode batch norm takes the statistics of each group by itself, so that small groups are noisy ones.
+
+        Raises:
+            UsageError: images would leave the block in different shapes.
         """
         if not options:
             return self(x)
         kinds, group = np.unique(np.stack(options, axis=1), axis=0, return_inverse=True)
+        if len(kinds) > 1 and self.shaped_by:
+            raise UsageError(f"Images with different options of block {self.name!r} leave it in different shapes; expected one for all.")
         rows = [np.flatnonzero(group.ravel() == kind) for kind in range(len(kinds))]
         found = [self(_images(x, row), *kind) for row, kind in zip(rows, kinds.tolist(), strict=True)]
         return _joined(found, np.argsort(np.concatenate(rows)))

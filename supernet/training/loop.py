@@ -113,6 +113,7 @@ def train(
                     with autocast(device):
                         parts = one_step(batch, moment, rng)
                     parts["loss"].backward()
+                    team.average_gradients(way.parameters())
                     torch.nn.utils.clip_grad_norm_([p for p in clipped if p.grad is not None], clip)
                     optimizer.step()
                     means.add(parts)
@@ -140,12 +141,15 @@ class _Step(nn.Module):
 
     def __init__(self, network: nn.Module, way: Way) -> None:
         super().__init__()
-        self.network, self.way = network, way
+        self.network = network
+        self._way = (way,)  # not a part of it: what a way owns may also be moved outside of the step, which nobody else may count
 
     def forward(self, batch: Batch, moment: Moment, rng: np.random.Generator) -> Losses:
         """The named losses and, as "loss", their sum."""
-        found = self.way.step(self.network, batch, moment, rng)
-        return {"loss": found} if isinstance(found, Tensor) else {"loss": torch.stack(list(found.values())).sum(), **found}
+        found = self._way[0].step(self.network, batch, moment, rng)
+        if isinstance(found, Tensor):
+            return {"loss": found}
+        return {"loss": torch.stack(list(found.values())).sum(), **{name: part.detach() for name, part in found.items()}}
 
 
 class _Means:
@@ -193,8 +197,9 @@ def _endless(held_out: Part | None, batch_size: int, seed: tuple[int, int], devi
 
 @contextmanager
 def _standing_still(network: nn.Module) -> Iterator[None]:
-    """Batch norm takes no statistics; gradients that are left behind are dropped."""
+    """Batch norm takes no statistics; whoever leaves a gradient in the network is told."""
     layers = [layer for layer in network.modules() if isinstance(layer, _BatchNorm) and layer.track_running_stats]
+    network.zero_grad(set_to_none=True)
     for layer in layers:
         layer.track_running_stats = False
     try:
@@ -202,7 +207,8 @@ def _standing_still(network: nn.Module) -> Iterator[None]:
     finally:
         for layer in layers:
             layer.track_running_stats = True
-        network.zero_grad(set_to_none=True)
+    if any(parameter.grad is not None for parameter in network.parameters()):
+        raise RuntimeError("after_step sent gradients into the network's weights; use supernet.training.way.learn, or torch.autograd.grad")
 
 
 def _narrow(network: nn.Module, space: SearchSpace | None) -> None:

@@ -10,7 +10,7 @@ search; the others help with training.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
@@ -75,6 +75,15 @@ def mean(value: Tensor) -> float:
         value = value.clone()
         dist.all_reduce(value)
     return float(value) / size()
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Gradients of parameters that are no part of a `parallel` module; the same ones have a gradient in every process."""
+    if size() > 1:
+        for parameter in parameters:
+            if parameter.grad is not None:
+                dist.all_reduce(parameter.grad)
+                parameter.grad /= size()
 
 
 def parallel(step: nn.Module) -> nn.Module:

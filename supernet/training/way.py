@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from evonas.space import SearchSpace
@@ -78,7 +79,8 @@ class Way(nn.Module):
     def after_step(self, network: Any, batch: Batch, held_out: Batch | None, moment: Moment, rng: np.random.Generator) -> None:
         """The weights have moved: what learns from them learns here. It leaves the network's weights alone.
 
-        Batch norm does not take statistics meanwhile, and gradients that are left in the network are dropped.
+        Batch norm does not take statistics meanwhile. Gradients are asked for with `learn` or `torch.autograd.grad`: `backward` would send
+        them into the network's weights as well, which is refused.
 
         Args:
             network, moment, rng: as in `step`.
@@ -95,3 +97,12 @@ class Way(nn.Module):
             moment: the last of the epoch.
         """
         return None
+
+
+def learn(loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
+    """One step of an optimiser on a loss, in `after_step`: gradients reach the parameters of the optimiser, and nothing else."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True):
+        parameter.grad = gradient
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)

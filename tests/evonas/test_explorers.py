@@ -1,5 +1,7 @@
 """Every registered explorer against the contract, and each algorithm against what its paper says."""
 
+import copy
+
 import numpy as np
 import optuna
 import pytest
@@ -13,6 +15,7 @@ from evonas import (
     History,
     RandomExplorer,
     ScreenedExplorer,
+    UsageError,
     open_study,
     search,
 )
@@ -171,3 +174,89 @@ def test_tight_corner_is_found_where_rejection_finds_nothing():
     cheapest = table.min(axis=1).sum()
     budget = Budget({"macs": TableCost(table)}, [f"macs={float(cheapest * (1 + 1e-9))!r}"])
     assert RandomExplorer(space, budget).propose(History.empty(space), 0, 5).tolist() == [table.argmin(axis=1).tolist()]
+
+
+@pytest.mark.parametrize("name", EXPLORERS)
+def test_what_is_to_be_tried_first_comes_first(name):
+    """In order, each once, whatever the batch; then the explorer goes on, knowing their scores, and repeats none of them."""
+    space, budget, fitness = example()
+    wanted = space.sample(40, np.random.default_rng(5))
+    wanted = np.concatenate([wanted[budget.feasible(wanted)][:7], wanted[budget.feasible(wanted)][:1]])
+    plain = LIGHT.get(name, EXPLORERS[name].make)(space, budget, 1)
+    walks = []
+    for batch in (None, 3):
+        explorer = copy.copy(plain)
+        explorer.first = plain._feasible(wanted)
+        study = open_study(None, f"first-{batch}")
+        walks.append(search(space, fitness, explorer, evaluations=80, study=study, budget=budget, batch=batch).history.population)
+        assert [trial.user_attrs.get("first", False) for trial in study.trials] == [True] * 7 + [False] * 73
+    np.testing.assert_array_equal(*walks)
+    np.testing.assert_array_equal(walks[0][:7], wanted[:7])
+    assert len(set(map(tuple, walks[0].tolist()))) == 80
+
+
+def test_first_is_an_argument_that_leaves_out_what_breaks_the_budget():
+    space, budget, fitness = example()
+    everything = space.sample(200, np.random.default_rng(5))
+    mixed = [*everything[budget.feasible(everything)][:2], *everything[~budget.feasible(everything)][:3]]
+    for make in (EvolutionExplorer, RandomExplorer, AgeingEvolutionExplorer, ParetoExplorer):
+        with pytest.warns(UserWarning, match="3 of 5 architectures to try first break the budget"):
+            assert len(make(space, budget, first=mixed).first) == 2
+    with pytest.raises(UsageError, match="9 choices"):
+        EvolutionExplorer(space, budget, first=[(0, 1)])
+    good = BayesianExplorer(space, budget, predictor=GaussianProcess(space), first=mixed[:1])
+    assert len(ScreenedExplorer(EvolutionExplorer(space, budget, first=mixed[:1]), Oracle(fitness)).first) == len(good.first) == 1
+    best = EvolutionExplorer(space, budget, first=mixed[:2], seed=3)
+    result = search(space, fitness, best, evaluations=150, study=open_study(None, "good"), budget=budget)
+    children = result.history.population[52:102]
+    assert len(children) == 50  # the generation after `first` and the random one
+
+
+@pytest.mark.parametrize(
+    ("make", "settings", "words"),
+    [
+        (EvolutionExplorer, {"population": 0}, "population=0"),
+        (EvolutionExplorer, {"parents": 0}, "parents=0"),
+        (EvolutionExplorer, {"mutants": 30, "crossovers": 30}, "30 mutants and 30 crossovers in a population of 50"),
+        (EvolutionExplorer, {"mutation_probability": 1.5}, "mutation_probability=1.5"),
+        (RandomExplorer, {"generation_size": -1}, "generation_size=-1"),
+        (AgeingEvolutionExplorer, {"sample": 0}, "sample=0"),
+        (AgeingEvolutionExplorer, {"children": 0}, "children=0"),
+        (ParetoExplorer, {"crossover_probability": float("nan")}, "crossover_probability=nan"),
+    ],
+)
+def test_impossible_settings_are_refused(make, settings, words):
+    space, budget, _ = example()
+    with pytest.raises(UsageError, match=words):
+        make(space, budget, **settings)
+
+
+@pytest.mark.parametrize(
+    ("make", "settings"),
+    [
+        (EvolutionExplorer, {"mutants": 50, "crossovers": 0}),
+        (AgeingEvolutionExplorer, {}),
+        (ParetoExplorer, {"crossover_probability": 0.0}),
+    ],
+)
+def test_variation_is_an_argument(make, settings):
+    """A mutation of one's own makes the children; one that leaves the space is refused."""
+    space, _, fitness = example(upper=1.0)
+    seen = []
+
+    def shift(individual, low, up):
+        seen.append(len(individual))
+        return ([(position + 1) % (end + 1) for position, end in zip(individual, up, strict=True)],)
+
+    settings = (
+        {"mutants": 50, "crossovers": 0} if make is EvolutionExplorer else {"crossover_probability": 0.0} if make is ParetoExplorer else {}
+    )
+    explorer = make(space, Budget(), seed=1, population=50, mutate=shift, **settings)
+    study = open_study(None, "own")
+    found = search(space, fitness, explorer, evaluations=60, study=study).history.population
+    assert set(seen) == {9}
+    parents = {tuple(((row + 1) % 5).tolist()) for row in found[:59]}
+    assert all(tuple(row) in parents for row in found[50:60].tolist())
+    outside = make(space, Budget(), seed=1, population=50, mutate=lambda individual, low, up: ([9] * 9,), **settings)
+    with pytest.raises(UsageError, match="left the space"):
+        search(space, fitness, outside, evaluations=60, study=open_study(None, "outside"))

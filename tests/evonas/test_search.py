@@ -7,7 +7,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from evonas import EvolutionExplorer, History, RandomExplorer, UsageError, open_study, search
+from evonas import EvolutionExplorer, History, RandomExplorer, UsageError, open_study, record, search
 from evonas.study import repair_journal
 from evonas.testing import example
 
@@ -160,3 +160,24 @@ def test_evonas_imports_without_torch():
 
     code = "import evonas, sys; sys.exit('torch' in sys.modules or 'xgboost' in sys.modules or 'sklearn' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_system_without_trials_records_them(tmp_path):
+    """One trial an epoch, whole in a single write; costs, constraints and attributes stand in it, and a search goes on from there."""
+    space, budget, fitness = example()
+    study = open_study(tmp_path / "study.log", "recorded")
+    population = space.sample(30, np.random.default_rng(0))
+    numbers = [
+        record(study, space, row, score, budget=budget, attributes={"epoch": i})
+        for i, (row, score) in enumerate(zip(population, [*fitness(population[:-1]), np.nan], strict=True))
+    ]
+    assert numbers == list(range(30))
+    again = open_study(tmp_path / "study.log", "recorded")
+    for i, trial in enumerate(again.trials):
+        assert trial.user_attrs["epoch"] == i
+        assert trial.user_attrs["macs"] == budget.costs["macs"](population[[i]])[0]
+        assert trial.system_attrs["constraints"] == budget.violations(population[[i]])[0].tolist()
+        assert trial.state == (optuna.trial.TrialState.FAIL if i == 29 else optuna.trial.TrialState.COMPLETE)
+    result = search(space, fitness, EvolutionExplorer(space, budget), evaluations=40, study=again, budget=budget)
+    assert result.evaluations == 40
+    np.testing.assert_array_equal(result.history.population[:30], population)

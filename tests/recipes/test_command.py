@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -118,25 +119,40 @@ def test_report_is_written_again(finished):
     assert "a phone" in (out / "report.html").read_text()
 
 
-def killed_often(command, out, moments):
-    """Run the command again and again, killed with SIGKILL after each of the moments (seconds), then to its end."""
+def trials_of(folder):
+    """Lines of the journal: one or two a trial."""
+    journal = folder / "study.log"
+    return len(journal.read_bytes().splitlines()) if journal.exists() else 0
+
+
+MOMENTS = {
+    "while the supernet is trained": lambda out: (out / "supernet.pt").exists(),
+    "while the search runs": lambda out: trials_of(out) > 70,
+    "while the winner is trained": lambda out: (out / "retrain.pt").exists(),
+}
+
+
+def killed_when(command, out, reached):
+    """Start the command and end it with SIGKILL as soon as something can be seen of it in the run folder."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for moment in moments:
-        process = subprocess.Popen([sys.executable, "-m", "recipes", *map(str, command)], env=environment, stdout=subprocess.DEVNULL)
-        try:
-            process.wait(moment)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-    return evonas(*command)
+    process = subprocess.Popen([sys.executable, "-m", "recipes", *map(str, command)], env=environment, stdout=subprocess.DEVNULL)
+    while not reached(out):
+        assert process.poll() is None, "the command ended before it could be killed"
+        time.sleep(0.005)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL, "the command had ended already"
 
 
+@pytest.mark.serial
 def test_killed_runs_end_like_an_undisturbed_one(finished, table_file, tmp_path):
-    """Three kills here; `benchmarks/kill.py` does many."""
+    """Three kills here, each in another movement; `benchmarks/kill.py` does many."""
     out, _ = finished
     again = tmp_path / "whole"
     command = ["mobile", *SMALL, "--budget", "macs=700k", "--budget", "latency=6ms", "--latency-table", table_file, "--out", again]
-    done = killed_often(command, again, (7.5, 9.0, 10.5))
+    for reached in MOMENTS.values():
+        killed_when(command, again, reached)
+        assert not (again / "result.json").exists()
+    done = evonas(*command)
     assert done.returncode == 0, done.stderr
     for name in ("search", "baseline"):
         ours, theirs = (open_study(path / "study.log", name) for path in (again, out))
@@ -258,6 +274,7 @@ def test_report_and_dashboard_of_no_run(tmp_path):
         assert "There is no" in done.stderr
 
 
+@pytest.mark.serial
 def test_the_dashboard_knows_trials_and_constraints(finished):
     """The served API gives every trial with its constraints, which is what the page draws from."""
     out, _ = finished
@@ -305,6 +322,7 @@ def test_the_commands_of_the_readme():
         assert not [word for word in line.split() if word.startswith("--") and word not in printed[line.split()[1]]], line
 
 
+@pytest.mark.serial
 def test_a_run_that_measures_this_host(tmp_path):
     """The first command of the README, with less training: blocks and the winner are measured, and the winner keeps the bounds."""
     command = ["mobile", "--data", "digits", "--budget", "macs=600k", "--budget", "latency=30%", "--out", "digits"]

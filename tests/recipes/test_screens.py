@@ -26,6 +26,7 @@ def test_degree_features_are_those_of_the_blocks_of_the_network(supernet, rng):
         assert mass == pytest.approx(1 + sum(inverted_residual_mass(block, ()) for block in blocks))
 
 
+@pytest.mark.serial
 def test_ten_thousand_networks_are_ranked_in_a_second(supernet, rng):
     features, population = degree_features(supernet), supernet.space.sample(10_000, rng)
     start = time.perf_counter()

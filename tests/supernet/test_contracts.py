@@ -9,7 +9,7 @@ from torch import nn
 
 from evonas import Choice, SearchSpace
 from evonas.testing import TableCost
-from supernet import BinnedPaths, FairPaths, UniformPaths, mbconv, split
+from supernet import BinnedPaths, OrderedPaths, UniformPaths, mbconv, split
 from supernet import testing as t
 from supernet.blocks import ChoiceBlock, FixedBlock, PathsBlock
 from supernet.chain import ChainSupernet
@@ -17,7 +17,7 @@ from supernet.diagnosis.sharing import random_groups
 from supernet.operators import conv_bn
 from supernet.spaces import SPACES, two_node
 from supernet.training.registry import WAYS
-from supernet.training.way import Way
+from supernet.training.way import Way, learn
 
 
 def bins(supernet):
@@ -28,10 +28,19 @@ def bins(supernet):
 WAY_MAKES = {**{name: entry.make for name, entry in WAYS.items()}, "bins": bins}
 
 
+ALONE = [c for c in t.WAY_CHECKS if c is not t.team_of_two_equals_one]
+
+
 @pytest.mark.parametrize("name", WAY_MAKES)
-@pytest.mark.parametrize("check", t.WAY_CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("check", ALONE, ids=lambda check: check.__name__)
 def test_ways(name, check):
     check(WAY_MAKES[name])
+
+
+@pytest.mark.serial
+@pytest.mark.parametrize("name", [*WAY_MAKES, "learner"])
+def test_teams(name):
+    t.team_of_two_equals_one({**WAY_MAKES, "learner": lambda supernet: Learner()}[name])
 
 
 class Learner(UniformPaths):
@@ -51,10 +60,8 @@ class Learner(UniformPaths):
         return {"cross_entropy": loss, "temperature": (self.temperature - 2) ** 2}
 
     def after_step(self, network, batch, held_out, moment, rng):
-        logits = network(held_out[0], network.space.sample(1, rng)[0]).detach()
-        self.optimizer.zero_grad()
-        nn.functional.cross_entropy(logits + self.board, held_out[1]).backward()
-        self.optimizer.step()
+        logits = network(held_out[0], network.space.sample(1, rng)[0])
+        learn(nn.functional.cross_entropy(logits + self.board, held_out[1]), self.optimizer)
         self.seen += len(held_out[1])
 
     def end_of_epoch(self, network, held_out, moment):
@@ -70,16 +77,19 @@ class Learner(UniformPaths):
         self.optimizer.load_state_dict(state["optimizer"])
 
 
-@pytest.mark.parametrize("check", t.WAY_CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("check", ALONE, ids=lambda check: check.__name__)
 def test_a_way_that_owns_things(check):
     check(lambda supernet: Learner())
 
 
-class Forgetful(FairPaths):
-    """Its decks are not saved."""
+class Forgetful(OrderedPaths):
+    """What is left of its round is not saved."""
+
+    def __init__(self):
+        super().__init__(t.small_supernet().space.sample(64, np.random.default_rng(0)))
 
     def get_extra_state(self):
-        return {"decks": []}
+        return {"left": []}
 
 
 class Meddler(UniformPaths):
@@ -122,7 +132,7 @@ class Lonely(Learner):
         (Idle, t.own_parameters_move_and_are_saved),
         (Trespasser, t.only_the_allowed_space_is_trained),
         (Careless, t.global_generators_are_untouched),
-        (Lonely, t.team_of_two_equals_one),
+        pytest.param(Lonely, t.team_of_two_equals_one, marks=pytest.mark.serial),
     ],
 )
 def test_broken_ways_fail(broken, check):
@@ -308,6 +318,17 @@ def test_statistics_of_composed_blocks_are_their_own():
     head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10))
     make = lambda: ChainSupernet(SearchSpace((choice,)), [FixedBlock("stem", conv_bn(1, 4, 3)), block, FixedBlock("head", head)], (1, 8, 8))  # noqa: E731
     t.walk_equals_loop(make)
+
+
+def test_gradients_that_after_step_leaves_in_the_network_are_refused():
+    """They would be counted as those of a step by whoever averages gradients over a team."""
+
+    class Sloppy(Learner):
+        def after_step(self, network, batch, held_out, moment, rng):
+            network(held_out[0], network.space.sample(1, rng)[0]).sum().backward()
+
+    with pytest.raises(RuntimeError, match=r"use supernet\.training\.way\.learn"):
+        t._train(t.small_supernet(), Sloppy())
 
 
 def test_a_way_without_a_step_says_so():

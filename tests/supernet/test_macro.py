@@ -65,13 +65,6 @@ def test_equal_networks_compute_the_same(supernet, rng):
     torch.testing.assert_close(first.eval()(images), second.eval()(images))
 
 
-def test_subnets_give_the_outputs_of_their_paths(supernet, rng):
-    supernet.eval()
-    images = torch.from_numpy(rng.normal(size=(2, 3, 32, 32)).astype(np.float32))
-    for path in supernet.space.sample(4, rng):
-        torch.testing.assert_close(supernet.subnet(path).eval()(images), supernet(images, path))
-
-
 def test_images_must_outlast_three_halvings():
     with pytest.raises(UsageError, match="divides them by 8"):
         macro((3, 6, 6))

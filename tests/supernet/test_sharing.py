@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from evonas import UsageError
-from supernet import InheritedFitness, OrderedPaths, macro, split, train, two_node
+from supernet import OrderedPaths, macro, split, train, two_node
 from supernet.diagnosis.sharing import own_group, random_groups, similar_groups
-from supernet.fitness import score_one_by_one
 
 NETWORKS = 64
 
@@ -58,19 +57,6 @@ def test_networks_on_their_own_share_nothing(base, digits):
 def test_a_shared_prefix_moves_all(base, digits):
     changed = moved(split(base, own_group(base.space), NETWORKS, first=1), digits.train, 5)
     assert changed.all()
-
-
-def test_a_split_supernet_is_a_supernet(base, digits, rng):
-    """Subnets equal paths, and the walk equals the loop, although every block reads every choice."""
-    supernet = split(base, similar_groups(base.space, 4), 4, first=1, seed=3)
-    population = supernet.space.sample(6, rng)
-    search, calibration = digits.search.head(40), digits.train.head(32)
-    images = next(search.batches(8, torch.device("cpu")))[0]
-    supernet.eval()
-    for row in population[:3]:
-        torch.testing.assert_close(supernet.subnet(row).eval()(images), supernet(images, row))
-    walked = InheritedFitness(supernet, search, calibration).logits(population)
-    torch.testing.assert_close(walked, score_one_by_one(supernet, population, search, calibration))
 
 
 def test_copies_begin_with_weights_of_their_own(base):

@@ -1,4 +1,5 @@
-"""Two processes of torchrun train what one process with the joined batch trains."""
+"""Many processes: shares of a batch, and a whole recipe under torchrun. That a team trains what one process trains is a contract of ways
+(test_contracts.py)."""
 
 import os
 import subprocess
@@ -11,29 +12,9 @@ import torch
 from supernet import load, mbconv
 from supernet.data import ALL
 
-SCRIPT = Path(__file__).parent / "team_script.py"
-
-
-def run(command, *arguments):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parents[2])}
-    return subprocess.run([sys.executable, *command, str(SCRIPT), *map(str, arguments)], env=environment, capture_output=True, text=True)
-
 
 def torchrun(processes):
     return ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-
-
-def test_two_processes_equal_one_with_the_joined_batch(tmp_path):
-    """Weights, batch-norm statistics and losses to 1e-5, for one path a step, for many, and for widths that share weights."""
-    alone, together = tmp_path / "alone.pt", tmp_path / "together.pt"
-    assert run([], alone, 64).returncode == 0
-    done = run(torchrun(2), together, 64)
-    assert done.returncode == 0, done.stderr[-2000:]
-    expected, found = torch.load(alone), torch.load(together)
-    for way in ("uniform", "fair", "widths"):
-        assert expected[way].keys() == found[way].keys()
-        for name, value in expected[way].items():
-            torch.testing.assert_close(found[way][name], value, rtol=1e-5, atol=1e-5, msg=f"{way}: {name}")
 
 
 def test_shares_make_up_the_whole_batch():
@@ -58,6 +39,7 @@ def test_a_batch_that_does_not_divide_is_refused(monkeypatch):
         train(mbconv(digits.image_shape, 10, depths=(1, 1, 1)), StandAlone(), digits.train, epochs=1, batch_size=64)
 
 
+@pytest.mark.serial
 def test_a_recipe_ends_with_the_same_network_whoever_helps(tmp_path):
     """`evonas mobile` alone and with two processes: supernet, search and winner agree; a second start goes on from what is there."""
     import json
@@ -80,7 +62,7 @@ def test_a_recipe_ends_with_the_same_network_whoever_helps(tmp_path):
             "--out",
             name,
         ]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parents[2])}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path)
         assert done.returncode == 0, done.stderr[-2000:]
         results.append(json.loads((tmp_path / name / "result.json").read_text()))

