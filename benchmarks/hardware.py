@@ -8,7 +8,6 @@ Rows are kept, so that an interrupted benchmark goes on. Measure on a quiet mach
 from __future__ import annotations
 
 import argparse
-import tempfile
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -48,8 +47,7 @@ def main() -> None:
 
 def measured(family: SkipFamily, row: np.ndarray) -> dict[str, Any]:
     """One network, exported and run."""
-    with tempfile.TemporaryDirectory() as folder:
-        return {"architecture": row.tolist(), "milliseconds": measure(family.network(row), family.image_shape, Path(folder))}
+    return {"architecture": row.tolist(), "milliseconds": measure(family.network(row), family.image_shape)}
 
 
 if __name__ == "__main__":

@@ -24,9 +24,8 @@ from sklearn.pipeline import make_pipeline, make_union
 from evonas import BayesianExplorer, Budget, EvolutionExplorer, Explorer, RandomExplorer, ScreenedExplorer, open_study, parse_bounds, search
 from evonas.files import read_json
 from predictors import BoostedTrees, GaussianProcess, NormalScores, macs, measures, one_hot, params, read_table
-from recipes.mobile import CALIBRATION_IMAGES
+from predictors.screens import SCREENS
 from recipes.runner import options
-from recipes.runner.screens import SCREENS
 from supernet import InheritedFitness, load, mbconv
 from supernet.chain import ChainSupernet
 from supernet.training.checkpoint import load_checkpoint
@@ -76,7 +75,7 @@ def opened(folder: Path) -> tuple[Budget, ChainSupernet, InheritedFitness]:
     supernet.load_state_dict(load_checkpoint(folder / "supernet.pt", identity)["network"])
     space, parts = supernet.space, supernet.parts()
     costs = {"macs": macs(space, parts), "params": params(space, parts), "latency": read_table(folder / "latency.json", space)}
-    fitness = InheritedFitness(supernet, images.search.head(len(images.search)), images.train.head(CALIBRATION_IMAGES))
+    fitness = InheritedFitness(supernet, images.search.head(len(images.search)), images.train.head(512))
     return Budget(costs, parse_bounds(config["budget"], space, costs)), supernet, fitness
 
 

@@ -23,7 +23,7 @@ from sklearn.pipeline import make_pipeline
 from evonas import Budget, EvolutionExplorer, RandomExplorer, ScreenedExplorer, open_study, parse_bounds, search
 from evonas.tabular import Table, nasbench_macro
 from predictors import BoostedTrees, DegreeAccuracy, NormalScores, measures, one_hot
-from recipes.runner.screens import degree_features
+from predictors.screens import degree_features
 from supernet import mbconv
 
 AT = (100, 200, 300)

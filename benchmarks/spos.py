@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
@@ -159,10 +158,9 @@ def bounded(supernet: ChainSupernet, text: str, images: ImageData, out: Path) ->
 def latency(supernet: ChainSupernet, images: ImageData, path: Path) -> LatencyTable:
     """Blocks measured on this host, corrected by ten whole networks."""
     if not path.exists():
-        with tempfile.TemporaryDirectory() as folder:
-            table = measure_blocks(supernet.space, supernet.parts(), Path(folder))
-            rows = spread(supernet.space, table, 10, 0)
-            measured = [measure(supernet.subnet(row), images.image_shape, Path(folder)) for row in rows]
+        table = measure_blocks(supernet.space, supernet.parts())
+        rows = spread(supernet.space, table, 10, 0)
+        measured = [measure(supernet.subnet(row), images.image_shape) for row in rows]
         corrected(table, rows, measured).save(path, supernet.space)
     table = read_table(path, supernet.space)
     print(f"latency: {table.residual}", flush=True)

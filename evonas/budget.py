@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -157,8 +157,7 @@ class Budget:
 
     def __init__(self, costs: Mapping[str, Cost] | None = None, bounds: Iterable[Bound | str] = ()) -> None:
         self.costs = dict(costs or {})
-        units = {name: cost.unit for name, cost in self.costs.items()}
-        self.bounds = tuple(Bound.parse(bound, units) if isinstance(bound, str) else bound for bound in bounds)
+        self.bounds = tuple(Bound.parse(bound, self.units) if isinstance(bound, str) else bound for bound in bounds)
         names = [bound.cost for bound in self.bounds]
         for name in names:
             if name not in self.costs:
@@ -168,6 +167,17 @@ class Budget:
 
     def __str__(self) -> str:
         return ", ".join(map(str, self.bounds)) or "no bounds"
+
+    @property
+    def units(self) -> dict[str, str]:
+        """The unit of every cost; "" for a plain count."""
+        return {name: cost.unit for name, cost in self.costs.items()}
+
+    def plain_bounds(self) -> dict[str, dict[str, Any]]:
+        """The bounds as plain data, by cost: lower and upper end (None where there is none) and unit."""
+        ends = {b.cost: {"lower": b.lower, "upper": b.upper} for b in self.bounds}
+        plain = {cost: {side: end if math.isfinite(end) else None for side, end in both.items()} for cost, both in ends.items()}
+        return {cost: {**both, "unit": self.units[cost]} for cost, both in plain.items()}
 
     def values(self, population: Population) -> dict[str, Floats]:
         """Every cost of every row: arrays of shape (n,), by name."""

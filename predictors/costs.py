@@ -140,6 +140,11 @@ def params(space: SearchSpace, parts: Sequence[Part]) -> AdditiveCost:
     return tabulate(space, parts, count_params)
 
 
+def counted(space: SearchSpace, parts: Sequence[Part]) -> dict[str, AdditiveCost]:
+    """What is counted of every network, by name: multiply-accumulates and parameters."""
+    return {"macs": macs(space, parts), "params": params(space, parts)}
+
+
 def zeros(shape: Shape, device: torch.device | None = None) -> Any:
     """Zeros for one image: a tensor, or a tuple of what `shape` lists."""
     return torch.zeros(1, *shape, device=device) if isinstance(shape[0], int) else tuple(zeros(part, device) for part in shape)

@@ -8,7 +8,6 @@ the bounds in a fraction of a second; it is trained, measured, tested once, and 
 from __future__ import annotations
 
 import math
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -31,7 +30,6 @@ from evonas import (
     search,
 )
 from evonas.files import read_json, write_json
-from evonas.space import Architecture
 from evonas.study import repair_journal
 from evonas.units import format_quantity
 from predictors import flash_search, read_hardware
@@ -42,7 +40,7 @@ from predictors.flash.objective import ACCURACY, PredictedAccuracy, accuracy_per
 from predictors.flash.two_level import Optimum
 from recipes.runner import options as o
 from recipes.runner.asked import AskedUnderBudget
-from recipes.runner.delivery import bounds_of, deliver, units_of, versions
+from recipes.runner.delivery import deliver, versions
 from recipes.runner.pages.flash import accuracy_model, write_flash_report
 from recipes.runner.progress import bar, say, show_profile
 from recipes.runner.registry import recipe
@@ -198,15 +196,10 @@ def _measured(path: Path, family: SkipFamily, networks: int, seed: int) -> Measu
     values = read_device(path, family.space).milliseconds.tolist() if path.exists() else []
     with bar("measure latency") as update:
         for i in range(len(values), len(population)):
-            values.append(_milliseconds(family, tuple(population[i].tolist())))
+            values.append(runtime.measure(family.network(population[i]), family.image_shape))
             write_device(path, family.space, MeasuredDevice(path.stem, population[: i + 1], np.array(values)))
             update((i + 1) / len(population), f"{values[-1]:.3g} ms")
     return read_device(path, family.space)
-
-
-def _milliseconds(family: SkipFamily, architecture: Architecture) -> float:
-    with tempfile.TemporaryDirectory() as folder:
-        return runtime.measure(family.network(architecture), family.image_shape, Path(folder))
 
 
 def _samples(run: RunFolder, family: SkipFamily, images: ImageData, costs: dict[str, Any], samples: int, **training: Any) -> SearchResult:
@@ -248,7 +241,7 @@ def _winner(run: RunFolder, family: SkipFamily, limits: Budget, *, measured: boo
         best = float(accuracy_per_cost(divided_by)(limits.values(random)).min()) if len(random) else None
         winner = {
             "budget": bounds,
-            "bounds": bounds_of(limits),
+            "bounds": limits.plain_bounds(),
             **_kept(family, limits, optimum, divided_by, measured),
             "search": {"objective": optimum.value, "calls": optimum.calls, "seconds": seconds, "divided_by": divided_by},
             "baseline": {"explorer": "random", "evaluations": BASELINE, "objective": best},
@@ -268,9 +261,9 @@ def _kept(family: SkipFamily, limits: Budget, optimum: Optimum, divided_by: Sequ
     tried: list[dict[str, Any]] = []
     for _ in range(MOST_TRIED):
         values = {name: float(value[0]) for name, value in limits.values(np.array([optimum.architecture])).items()}
-        milliseconds = _milliseconds(family, optimum.architecture) if measured else None
+        milliseconds = runtime.measure(family.network(optimum.architecture), family.image_shape) if measured else None
         entry = {"architecture": family.space.to_names(optimum.architecture), "predicted": values.pop(ACCURACY)}
-        tried.append({**entry, "costs": values, "units": _units(limits), "measured_ms": milliseconds})
+        tried.append({**entry, "costs": values, "units": limits.units, "measured_ms": milliseconds})
         if milliseconds is None or milliseconds <= upper:
             return {**tried[-1], "tried": tried}
         say(f"{milliseconds:.3g} ms measured where {values['latency']:.3g} ms were predicted, above {upper:.3g} ms: searching again")
@@ -278,10 +271,6 @@ def _kept(family: SkipFamily, limits: Budget, optimum: Optimum, divided_by: Sequ
         bounds = [replace(bound, upper=tighter) if bound.cost == "latency" else bound for bound in limits.bounds]
         optimum = flash_search(family.space, Budget(limits.costs, bounds), divided_by)
     raise UsageError(f"None of {MOST_TRIED} networks keeps latency <= {upper:.3g} ms when measured. Loosen it, or measure more networks.")
-
-
-def _units(limits: Budget) -> dict[str, str]:
-    return {name: unit for name, unit in units_of(limits).items() if name != ACCURACY}
 
 
 def _in_one_line(result: dict[str, Any], limits: Budget) -> str:

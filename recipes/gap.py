@@ -20,7 +20,6 @@ from evonas import Budget, RandomExplorer, open_study, search
 from evonas.diagnosis import FEWEST, Cause, Repeated, Truth, diagnose
 from evonas.errors import UsageError
 from evonas.files import read_json, write_json
-from evonas.ranking import Floats
 from evonas.ranks import fused
 from evonas.sampling import SMALL_SPACE, draw_feasible
 from evonas.space import SearchSpace
@@ -34,14 +33,13 @@ from recipes.runner.pages.gap import in_one_line, write_gap_report
 from recipes.runner.progress import bar, say
 from recipes.runner.registry import recipe
 from recipes.runner.run_folder import RunFolder
-from recipes.runner.supernets import supernet_of
 from recipes.runner.training import train_into
 from supernet import InheritedFitness, TrainedFitness, load, pick_device
 from supernet.chain import ChainSupernet
 from supernet.data import ImageData
 from supernet.diagnosis import causes as c
 from supernet.diagnosis.follow import Follower, ends_of_epochs, last_steps
-from supernet.spaces import SPACES
+from supernet.spaces.registry import SPACES, supernet_of
 from supernet.training.registry import WAYS
 from supernet.training.way import Way
 
@@ -148,7 +146,8 @@ def gap(
             if len(found := follower.scores(moment)) > 1:
                 repeated[name] = Repeated(found, followed)
 
-        features = {name: np.asarray(cost(truth.population)) for name, cost in _features(first).items()}
+        counts = {**costs.counted(first.space, first.parts()), "operators": costs.operators(first.space)}
+        features = {name: np.asarray(cost(truth.population)) for name, cost in counts.items()}
         images_once = next(images.train.batches(NASWOT_IMAGES, where))[0]
         baselines = {**features, "naswot": np.array(_kept(run / "naswot.json", partial(_naswot, first, truth, images_once, seed)))}
         baselines["random"] = np.random.default_rng(seed).random(len(truth.population))
@@ -247,13 +246,7 @@ def _causes(run: RunFolder, letters: str, bench: c.Bench, alone: dict[str, Any])
             them as well, for its epochs.
     """
     some = np.arange(min(FINE_TUNED, len(bench.truth.population)))
-    measures: dict[str, list[Callable[[], Cause]]] = {
-        "A": [partial(c.fairness, bench)],
-        "B": [partial(c.discretisation, bench)],
-        "C": [lambda: c.configuration(bench, np.arange(COMPARED_ALONE), _alone(run, bench, alone))],
-        "D": [partial(c.space_size, bench)],
-        "E": [partial(c.stale_statistics, bench), partial(c.stale_weights, bench, some)],
-    }
+    measures = c.by_letter(bench, np.arange(COMPARED_ALONE), lambda: _alone(run, bench, alone), some)
     found = []
     for letter in sorted(set(letters)):
         for i, measure in enumerate(measures[letter]):
@@ -294,11 +287,6 @@ def _naswot(supernet: ChainSupernet, truth: Truth, images: torch.Tensor, seed: i
             scores.append(naswot(network, images))
             update((i + 1) / len(truth.population))
     return scores
-
-
-def _features(supernet: ChainSupernet) -> dict[str, Callable[[np.ndarray], Floats]]:
-    space, parts = supernet.space, supernet.parts()
-    return {"macs": costs.macs(space, parts), "params": costs.params(space, parts), "operators": costs.operators(space)}
 
 
 def _kept(path: Path, measure: Callable[[], Any]) -> Any:

@@ -10,13 +10,13 @@ from __future__ import annotations
 from typing import Any
 
 from evonas import Budget, EvolutionExplorer, Explorer, ScreenedExplorer
+from predictors.costs import counted
+from predictors.screens import screen
 from recipes.runner import options as o
 from recipes.runner.asked import AskedOneShot
-from recipes.runner.movements import counted
 from recipes.runner.one_shot import OneShot, one_shot
 from recipes.runner.pages.one_shot import write_report
 from recipes.runner.registry import recipe
-from recipes.runner.screens import screen
 from supernet import UniformPaths, load, mbconv, pick_device
 from supernet.training.team import first_goes_first, team
 
@@ -71,7 +71,7 @@ def mobile(
             explorer=explorer,
             training={**training, "epochs": epochs},
             retraining={**training, "epochs": retrain_epochs or epochs, "lr": lr / 10 if asked.inherit else lr},
-            costs=counted(supernet),
+            costs=counted(supernet.space, supernet.parts()),
             screening=screening,
         )
         one_shot(job, images, asked)

@@ -26,7 +26,6 @@ from evonas.errors import UsageError, unknown
 from evonas.files import read_json
 from predictors import costs
 from recipes.runner.asked import AskedOneShot
-from recipes.runner.movements import counted
 from recipes.runner.one_shot import OneShot, one_shot
 from recipes.runner.pages.one_shot import write_report
 from recipes.runner.progress import say
@@ -183,7 +182,7 @@ def spos(
         }
         way = way_of(sampler or ("uniform" if search == "blocks" else "warm-up"), supernet)
         way.check(supernet.space, epochs or chosen.epochs)  # too few epochs are refused here, before anything is measured
-        family = "quantised" if search == "bits" else "shuffle"
+        family, parts = "quantised" if search == "bits" else "shuffle", supernet.parts()
         job = OneShot(
             supernet=supernet,
             family=family,
@@ -192,7 +191,7 @@ def spos(
             explorer=lambda limits: EvolutionExplorer(supernet.space, limits, seed=asked.seed),
             training={**training, "epochs": epochs or chosen.epochs},
             retraining={**training, "epochs": retrain_epochs or chosen.retrain_epochs, "lr": training["lr"] / (10 if asked.inherit else 1)},
-            costs={"bitops": costs.bit_ops(supernet.space, supernet.parts())} if search == "bits" else counted(supernet),
+            costs={"bitops": costs.bit_ops(supernet.space, parts)} if search == "bits" else costs.counted(supernet.space, parts),
             timed=search != "bits",
             calibration_images=chosen.calibration_images,
             reestimate=True,

@@ -11,7 +11,7 @@
     def test_my_space(check):
         check(lambda: my_space((1, 8, 8), 10))
 
-Every check raises AssertionError where the contract is broken. `tests/supernet/test_contracts.py` runs all of them over everything in
+Every check raises AssertionError where the contract is broken. `tests/supernet/test_way_contracts.py` and `test_space_contracts.py` run all of them over everything in
 `supernet.training.registry.WAYS` and `supernet.spaces.SPACES`.
 """
 

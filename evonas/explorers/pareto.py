@@ -13,6 +13,7 @@ import random
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 from deap import base, tools
 
 from evonas.budget import Budget
@@ -100,6 +101,13 @@ class ParetoExplorer(Explorer):
                 for _ in range(n)
             ]
         return np.array([individual.row for individual in chosen], dtype=np.int64)
+
+
+def pareto_front(costs: npt.NDArray[np.float64], scores: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Positions of the points that no other beats in both, by ascending cost."""
+    order = np.lexsort((-scores, costs))
+    best = np.maximum.accumulate(np.concatenate([[-np.inf], scores[order]]))[:-1]
+    return np.asarray(order[scores[order] > best])
 
 
 class _Individual:

@@ -77,3 +77,19 @@ class ScreenedExplorer(Explorer):
         best = ranked[: size - int(self.exploration * size)]
         others = np.random.default_rng([self.seed, start, 1]).permutation(np.setdiff1d(ranked, best))
         return pool[np.concatenate([best, others])[:size]]
+
+
+def foretold(history: History, predictor: Predictor, generation: int = 50) -> list[tuple[float, float]]:
+    """(predicted, measured) of every trial after the first generation, predicted from the generations before it."""
+    from sklearn.base import clone
+
+    pairs: list[tuple[float, float]] = []
+    scored = np.isfinite(history.scores)
+    for start in range(generation, len(history), generation):
+        before, now = scored.copy(), scored.copy()
+        before[start:] = False
+        now[:start] = now[start + generation :] = False
+        if before.sum() >= 2 and now.any():
+            fitted = clone(predictor).fit(history.population[before], history.scores[before])
+            pairs += zip(fitted.predict(history.population[now]).tolist(), history.scores[now].tolist(), strict=True)
+    return pairs

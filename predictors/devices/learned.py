@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,15 @@ from sklearn.pipeline import make_pipeline
 
 from evonas.errors import UsageError
 from evonas.space import Population, SearchSpace
-from predictors.devices.known import FEWEST_ALONE, FEWEST_TO_LEARN, KnownDevices, MeasuredDevice
-from predictors.devices.table import Residual
+from predictors.costs import Part
+from predictors.devices.known import FEWEST_ALONE, FEWEST_TO_LEARN, KnownDevices, MeasuredDevice, read_device, read_devices
+from predictors.devices.table import LatencyTable, Residual, additive
 from predictors.devices.transfer import DeviceTransfer
 
 Floats = npt.NDArray[np.float64]
 
 FOLDS = 20
+ENOUGH = 0.9
 
 
 @dataclass(frozen=True)
@@ -71,3 +74,38 @@ def _held_out(X: Floats, y: Floats) -> Floats:
         others = np.setdiff1d(np.arange(len(y)), part)
         errors[part] = np.abs(DeviceTransfer().fit(X[others], y[others]).predict(X[part]) / y[part] - 1)
     return errors
+
+
+def learned_table(path: Path, space: SearchSpace, parts: Sequence[Part]) -> tuple[LatencyTable, list[str]]:
+    """A table for the device of a CSV file of measured networks, learned with the devices whose files lie beside it.
+
+    The networks may lie outside of a narrowed space: they were measured before it was.
+
+    Args:
+        path: of the device file.
+        space: of the networks.
+        parts: of the network, see `predictors.costs.Part`.
+
+    Returns:
+        The table, and what there is to say about it.
+
+    Raises:
+        UsageError: too few networks, or latencies that no sum of blocks describes.
+    """
+    space = replace(space, allowed=())
+    device, known = read_device(path, space), read_devices(path.parent, space, but=path.stem)
+    cost = learned(space, device, known)
+    table, explained = additive(space, device.name, cost, [part.choices for part in parts if part.choices])
+    share = f"{100 * explained:.1f} %"
+    if table(space.population(table.extremes(space))).min() <= 0:
+        raise UsageError(
+            f"The latencies in {path} grow so steeply that no sum of blocks describes them (the best explains {share}). Measure more "
+            f"networks, or give a latency table (JSON)."
+        )
+    names = ", ".join(other.name for other in known) or "no other device"
+    notes = [
+        f"latency of {device.name}: {len(device.population)} measured networks and {names}; held out: {cost.residual}",
+        f"the table that the search uses explains {share} of what was learned{'' if explained > ENOUGH else ': too little to rely on'}",
+    ]
+    errors = np.abs(table(device.population) / device.milliseconds - 1)
+    return replace(table, residual=Residual(len(errors), float(errors.mean()), float(errors.max()))), notes

@@ -11,6 +11,7 @@ import logging
 import math
 import shlex
 import subprocess
+import tempfile
 import time
 import warnings
 from collections.abc import Callable
@@ -137,11 +138,9 @@ def command_backend(command: str) -> Backend:
     return run_command
 
 
-def measure(module: nn.Module, input_shape: tuple[int, ...], folder: Path, backend: Backend = time_onnx) -> float:
-    """Milliseconds of one image: the module is exported into `folder` and handed to the backend."""
-    path = folder / "measured.onnx"
-    try:
+def measure(module: nn.Module, input_shape: tuple[int, ...], backend: Backend = time_onnx) -> float:
+    """Milliseconds of one image: the module is exported into a temporary file and handed to the backend."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "measured.onnx"
         export(module, input_shape, path)
         return backend(path, input_shape)
-    finally:
-        path.unlink(missing_ok=True)

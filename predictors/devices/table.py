@@ -136,7 +136,6 @@ def read_table(path: Path, space: SearchSpace) -> LatencyTable:
 def measure_blocks(
     space: SearchSpace,
     parts: Sequence[Part],
-    folder: Path,
     *,
     backend: Backend = time_onnx,
     device: str = "this host, ONNX Runtime, one thread",
@@ -147,7 +146,6 @@ def measure_blocks(
     Args:
         space: coordinates of the choices.
         parts: of the network, see `predictors.costs.Part`.
-        folder: for the exported files while they are measured.
         backend: (ONNX file, image shape) -> milliseconds.
         device: name of what the backend measures.
         on_progress: called with the share of options done.
@@ -160,7 +158,7 @@ def measure_blocks(
         nonlocal done
         key = (described(module), input_shape)
         if key not in known:
-            known[key] = 0.0 if isinstance(module, nn.Identity) else measure(module, input_shape, folder, backend)
+            known[key] = 0.0 if isinstance(module, nn.Identity) else measure(module, input_shape, backend)
         done += 1
         if on_progress is not None:
             on_progress(done / total)

@@ -37,8 +37,8 @@ def list_all() -> None:
     from rich.table import Table
 
     from evonas.explorers import EXPLORERS
+    from predictors.screens import SCREENS
     from recipes.runner.progress import console
-    from recipes.runner.screens import SCREENS
     from supernet.loading import DATA_SETS
     from supernet.spaces import SPACES
 

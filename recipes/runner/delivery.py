@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import math
 import platform
 from collections.abc import Callable
 from dataclasses import asdict
@@ -126,9 +125,9 @@ def write_result(
         "recipe": recipe,
         "architecture": winner["architecture"],
         "budget": [str(bound) for bound in budget.bounds],
-        "bounds": bounds_of(budget),
+        "bounds": budget.plain_bounds(),
         "costs": winner["costs"],
-        "units": units_of(budget),
+        "units": budget.units,
         "accuracy": {"inherited": winner["inherited"], "test": test_accuracy},
         "baseline": {"explorer": "random", "evaluations": control.evaluations, "inherited": best},
         "tried": winner["tried"],
@@ -140,20 +139,6 @@ def write_result(
     write_json(folder / "result.json", result)
     spent = ", ".join(f"{name} {format_quantity(value, budget.costs[name].unit)}" for name, value in winner["costs"].items())
     return f"test accuracy {100 * test_accuracy:.2f} %, {spent} (budget: {budget})"
-
-
-def units_of(budget: Budget) -> dict[str, str]:
-    """The unit of every cost; "" for a plain count."""
-    return {name: cost.unit for name, cost in budget.costs.items()}
-
-
-def bounds_of(budget: Budget) -> dict[str, dict[str, Any]]:
-    """The bounds as plain data, by cost."""
-    return {b.cost: {"lower": _finite(b.lower), "upper": _finite(b.upper), "unit": b.unit} for b in budget.bounds}
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def load_model(path: str | Path) -> nn.Module:

@@ -5,7 +5,6 @@ About ten suffice where other devices were measured before: give their files and
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -21,9 +20,8 @@ from predictors.devices.table import spread
 from predictors.devices.transfer import worth_measuring
 from recipes.runner import options as o
 from recipes.runner.progress import bar, say
-from recipes.runner.supernets import supernet_of
 from supernet import ChainSupernet, load
-from supernet.spaces import SPACES
+from supernet.spaces.registry import SPACES, supernet_of
 
 CANDIDATES = 2000
 
@@ -76,9 +74,9 @@ def measure_device(
         done = dict(zip(map(tuple, device.population.tolist()), device.milliseconds.tolist(), strict=True))
     wanted = [row for row in map(tuple, _chosen(supernet, path, networks, seed).tolist()) if row not in done]
     wanted = [wanted[i] for i in np.linspace(0, len(wanted) - 1, min(max(networks - len(done), 0), len(wanted))).round().astype(int)]
-    with tempfile.TemporaryDirectory() as folder, bar(f"measure {path.stem}") as update:
+    with bar(f"measure {path.stem}") as update:
         for row in wanted:
-            done[row] = measure(supernet.subnet(row), images.image_shape, Path(folder), backend)
+            done[row] = measure(supernet.subnet(row), images.image_shape, backend)
             write_device(path, supernet.space, MeasuredDevice(path.stem, np.array(list(done)), np.array(list(done.values()))))
             update(len(done) / networks, f"{done[row]:.3g} ms")
     say(f"{path}: {len(done)} networks, {min(done.values()):.3g} to {max(done.values()):.3g} ms")

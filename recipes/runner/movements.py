@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import optuna
 import torch
 from torch import nn
@@ -20,11 +18,9 @@ from evonas.files import read_json, write_json
 from evonas.search import Fitness
 from evonas.space import Architecture, SearchSpace
 from evonas.study import open_storage, repair_journal
-from predictors import costs
 from predictors.devices import runtime
-from predictors.devices.known import read_device, read_devices
-from predictors.devices.learned import learned
-from predictors.devices.table import LatencyTable, Residual, additive, corrected, measure_blocks, read_table, spread
+from predictors.devices.learned import learned_table
+from predictors.devices.table import LatencyTable, corrected, measure_blocks, read_table, spread
 from recipes.runner.asked import AskedOneShot
 from recipes.runner.delivery import first_within
 from recipes.runner.progress import bar, say, show_profile
@@ -40,7 +36,6 @@ from supernet.training.way import Way
 
 NETWORKS_MEASURED_WHOLE = 10
 REESTIMATION_BATCH, REESTIMATION_SEED = 128, (0, 0)
-ENOUGH = 0.9
 LATENCY = "latency"
 
 
@@ -55,12 +50,6 @@ class Limits:
 
     budget: Budget
     table: LatencyTable | None
-
-
-def counted(supernet: ChainSupernet) -> dict[str, Cost]:
-    """Multiply-accumulates and parameters of every architecture."""
-    parts = supernet.parts()
-    return {"macs": costs.macs(supernet.space, parts), "params": costs.params(supernet.space, parts)}
 
 
 def bounded(run: RunFolder, supernet: ChainSupernet, known: Mapping[str, Cost], asked: AskedOneShot, *, timed: bool) -> Limits:
@@ -138,6 +127,17 @@ def train_supernet(
     say(f"supernet: taken from {from_run}")
 
 
+def after_narrowing(before: SearchSpace, supernet: ChainSupernet, budget: Budget) -> None:
+    """Say what training left of the space, and refuse a budget that nothing of it meets; nothing happens where it is all there.
+
+    Raises:
+        UsageError: no network of the narrowed space meets the bounds.
+    """
+    if supernet.space.allowed != before.allowed:
+        say(f"training narrowed the space from {before.count():.4g} to {supernet.space.count():.4g} networks")
+        _checked(supernet.space, budget)
+
+
 def search_beside_random(
     explorer: Explorer, fitness: Fitness, studies: Sequence[optuna.Study], evaluations: int, worker: str
 ) -> tuple[SearchResult, SearchResult]:
@@ -179,7 +179,7 @@ def choose(
     if not path.exists():
 
         def latency(architecture: Architecture) -> dict[str, float]:
-            return {LATENCY: _milliseconds(supernet.subnet(architecture), data.image_shape)} if measured else {}
+            return {LATENCY: runtime.measure(supernet.subnet(architecture), data.image_shape)} if measured else {}
 
         write_json(path, first_within(explorer, found, latency))
     winner: dict[str, Any] = read_json(path)
@@ -216,39 +216,17 @@ def _latency(run: RunFolder, supernet: ChainSupernet, file: str | None, seed: in
     if (run / "latency.json").exists() and not run.fresh:
         return read_table(run / "latency.json", supernet.space)
     if file is not None:
-        return _from_measurements(Path(file), supernet) if Path(file).suffix == ".csv" else read_table(Path(file), supernet.space)
-    with tempfile.TemporaryDirectory() as folder, bar("measure latency") as update:
-        table = measure_blocks(supernet.space, supernet.parts(), Path(folder), on_progress=lambda share: update(0.7 * share))
+        if Path(file).suffix != ".csv":
+            return read_table(Path(file), supernet.space)
+        learned, notes = learned_table(Path(file), supernet.space, supernet.parts())
+        for note in notes:
+            say(note)
+        return learned
+    with bar("measure latency") as update:
+        table = measure_blocks(supernet.space, supernet.parts(), on_progress=lambda share: update(0.7 * share))
         networks = spread(supernet.space, table, NETWORKS_MEASURED_WHOLE, seed)
         measured = []
         for i, row in enumerate(networks):
-            measured.append(_milliseconds(supernet.subnet(row), supernet.image_shape))
+            measured.append(runtime.measure(supernet.subnet(row), supernet.image_shape))
             update(0.7 + 0.3 * (i + 1) / len(networks))
     return corrected(table, networks, measured)
-
-
-def _from_measurements(path: Path, supernet: ChainSupernet) -> LatencyTable:
-    """A table for the device of a CSV file of measured networks, learned with the devices whose files lie beside it.
-
-    The networks may lie outside of a narrowed space: they were measured before it was.
-    """
-    space = replace(supernet.space, allowed=())
-    device, known = read_device(path, space), read_devices(path.parent, space, but=path.stem)
-    cost = learned(space, device, known)
-    table, explained = additive(space, device.name, cost, [part.choices for part in supernet.parts() if part.choices])
-    share = f"{100 * explained:.1f} %"
-    if table(space.population(table.extremes(space))).min() <= 0:
-        raise UsageError(
-            f"The latencies in {path} grow so steeply that no sum of blocks describes them (the best explains {share}). Measure more "
-            f"networks, or give a latency table (JSON)."
-        )
-    names = ", ".join(other.name for other in known) or "no other device"
-    say(f"latency of {device.name}: {len(device.population)} measured networks and {names}; held out: {cost.residual}")
-    say(f"the table that the search uses explains {share} of what was learned{'' if explained > ENOUGH else ': too little to rely on'}")
-    errors = np.abs(table(device.population) / device.milliseconds - 1)
-    return replace(table, residual=Residual(len(errors), float(errors.mean()), float(errors.max())))
-
-
-def _milliseconds(network: nn.Module, image_shape: tuple[int, int, int]) -> float:
-    with tempfile.TemporaryDirectory() as folder:
-        return runtime.measure(network, image_shape, Path(folder))

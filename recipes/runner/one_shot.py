@@ -81,9 +81,10 @@ def one_shot(job: OneShot, images: ImageData, asked: AskedOneShot) -> None:
 
     with RunFolder(asked.out, asked.arguments, fresh=asked.fresh) as run:
         limits = movements.bounded(run, supernet, job.costs, asked, timed=job.timed)
-        studies = movements.begin(run, limits.table, supernet.space, asked.storage)
+        studies, whole = movements.begin(run, limits.table, supernet.space, asked.storage), supernet.space
 
         movements.train_supernet(run, supernet, job.way, images, identity, asked.from_run, **job.training)
+        movements.after_narrowing(whole, supernet, limits.budget)
 
         calibration = images.train.head(job.calibration_images)
         fitness = InheritedFitness(supernet, images.search.head(len(images.search)), calibration, device=where)

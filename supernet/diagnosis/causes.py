@@ -232,6 +232,26 @@ def stale_weights(bench: Bench, rows: np.ndarray, steps: Sequence[int] = (5, 20)
     )
 
 
+def by_letter(
+    bench: Bench, compared_alone: np.ndarray, alone: Callable[[], Floats], fine_tuned: np.ndarray
+) -> dict[str, list[Callable[[], Cause]]]:
+    """Everything that can be measured, by the letter of its cause.
+
+    Args:
+        bench: as in all tests.
+        compared_alone: networks of the truth that are trained in the supernet's configuration, for C.
+        alone: gives their accuracies; asked only where C is measured.
+        fine_tuned: networks that take steps of their own, for E.
+    """
+    return {
+        "A": [lambda: fairness(bench)],
+        "B": [lambda: discretisation(bench)],
+        "C": [lambda: configuration(bench, compared_alone, alone())],
+        "D": [lambda: space_size(bench)],
+        "E": [lambda: stale_statistics(bench), lambda: stale_weights(bench, fine_tuned)],
+    }
+
+
 def updates_of(way: UniformPaths | FairPaths, space: SearchSpace, steps: int) -> dict[str, float]:
     """How often options are trained in so many steps of a way, by drawing as many paths.
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from evonas.errors import UsageError
 from evonas.registry import Entry, Registry
+from supernet.chain import ChainSupernet
 from supernet.family import Family
 
 Make = Callable[..., Family]
@@ -25,3 +27,19 @@ def space(name: str, *, summary: str, paper: str = "") -> Callable[[M], M]:
         return make
 
     return register
+
+
+def supernet_of(name: str, image_shape: tuple[int, int, int], classes: int, **settings: Any) -> ChainSupernet:
+    """The supernet of a registered space.
+
+    Raises:
+        UsageError: an unknown space, one whose networks are trained on their own, or settings that it does not take.
+    """
+    make = SPACES.pick(name).make
+    try:
+        made = make(image_shape, classes, **settings)
+    except TypeError as error:
+        raise UsageError(f"The space {name} {str(error).split(') ')[-1]}; leave it out.") from None
+    if not isinstance(made, ChainSupernet):
+        raise UsageError(f"The networks of the space {name} have no supernet; expected a space that has one (evonas list).")
+    return made

@@ -5,7 +5,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evonas import Bound, Budget, Choice, SearchSpace, UsageError, check_reachable, format_quantity, parse_bounds, parse_quantity, profile
+from evonas import (
+    Bound,
+    Budget,
+    Choice,
+    RequestedBound,
+    SearchSpace,
+    UsageError,
+    check_reachable,
+    format_quantity,
+    parse_bounds,
+    parse_quantity,
+    profile,
+)
 from evonas.testing import TableCost
 from predictors import AdditiveCost
 
@@ -162,3 +174,34 @@ def test_a_share_is_the_quantile_of_random_networks():
 def test_two_bounds_on_one_cost_are_refused():
     with pytest.raises(UsageError, match="write one"):
         Budget({"macs": TableCost(np.ones((1, 1)))}, ["macs=3", "macs=4"])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("macs", "NAME=UPPER"),
+        ("mac=3", "Did you mean 'macs'"),
+        ("macs=3x", "Unknown suffix 'x'"),
+        ("macs=5..3", "Empty budget"),
+        ("macs=120%", "between 0 % and 100 %"),
+        ("latency=fast", "Malformed number 'fast'"),
+        ("latency=x..50%", "Malformed number 'x'"),
+    ],
+)
+def test_a_requested_bound_is_refused_before_costs_are_known(text, words):
+    with pytest.raises(UsageError, match=words):
+        RequestedBound.parse(text).check({"macs": "", "latency": "ms"})
+
+
+def test_a_requested_bound_becomes_numbers_when_costs_are_known():
+    space = SearchSpace((Choice("a", tuple("abcdefghij")),))
+    costs = {"macs": AdditiveCost("", 0.0, (((0,), np.arange(10.0)),))}
+    asked = RequestedBound.parse("macs = 25% .. 7")
+    checked = asked.check({"macs": ""})
+    assert np.isnan(checked.lower)
+    assert checked.upper == 7
+    found = asked.resolve(space, costs)
+    assert (found.lower, found.upper) == (pytest.approx(2, abs=0.5), 7)
+    assert RequestedBound.parse("macs=2..").resolve(space, costs) == Bound("macs", 2.0, np.inf, "")
+    with pytest.raises(UsageError, match="here it asks for at least"):
+        RequestedBound.parse("macs=90%..2").resolve(space, costs)

@@ -7,12 +7,15 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from torch import nn
 
-from evonas import UsageError
+from evonas import Choice, SearchSpace, UsageError
+from evonas.tables import AdditiveCost, CostTable
 from predictors import corrected, costs, measure_blocks, read_table
 from predictors.devices.runtime import export, largest_difference, measure, run, time_onnx
 from predictors.devices.table import LatencyTable, additive, spread
 from supernet import mbconv, shuffle
+from supernet.blocks import PathsBlock
 
 
 def count_weights(path, input_shape):
@@ -27,12 +30,12 @@ def supernet():
 
 @pytest.fixture(scope="module")
 def table(supernet, tmp_path_factory):
-    return measure_blocks(supernet.space, supernet.parts(), tmp_path_factory.mktemp("onnx"), backend=count_weights)
+    return measure_blocks(supernet.space, supernet.parts(), backend=count_weights)
 
 
 def test_the_table_is_the_sum_of_its_blocks(supernet, table, tmp_path, rng):
     population = supernet.space.sample(4, rng)
-    whole = [measure(supernet.subnet(row), (1, 8, 8), tmp_path, count_weights) for row in population]
+    whole = [measure(supernet.subnet(row), (1, 8, 8), count_weights) for row in population]
     np.testing.assert_allclose(table(population), whole, rtol=0.01)  # the exporter may fold a constant or two
     assert list(tmp_path.iterdir()) == []
 
@@ -82,7 +85,7 @@ def test_a_narrowed_space_measures_what_it_allows(tmp_path, monkeypatch):
     narrowed = supernet.space.narrow({name: ["shuffle_k3"] for name in supernet.space.names[::2]})
     calls = []
     monkeypatch.setattr("predictors.devices.table.measure", lambda module, *rest: float(calls.append(module) or len(calls)))
-    table = measure_blocks(narrowed, supernet.parts(), tmp_path)
+    table = measure_blocks(narrowed, supernet.parts())
     assert len(calls) == 2 + 2 * 4  # stem, head, two widths on four different shapes
     table.save(tmp_path / "t.json", narrowed)
     again = read_table(tmp_path / "t.json", narrowed)
@@ -191,3 +194,51 @@ def test_what_a_table_cannot_say_is_said(supernet, table):
     left = ((found(population) - bent(population)) ** 2).sum() / ((bent(population) - bent(population).mean()) ** 2).sum()
     assert explained == pytest.approx(1 - left, abs=0.01)
     assert 0.8 < explained < 1
+
+
+class Wired(nn.Module):
+    """Two layers, one after the other or side by side."""
+
+    def __init__(self, side_by_side):
+        super().__init__()
+        self.side_by_side = side_by_side
+        self.layers = nn.ModuleList([nn.Conv2d(2, 2, 3, padding=1), nn.Conv2d(2, 2, 3, padding=1)])
+
+    def forward(self, x):
+        one, two = self.layers
+        return one(x) + two(x) if self.side_by_side else two(one(x))
+
+
+def test_equal_layers_that_are_wired_differently_are_measured_apart():
+    """Equal ones are measured once: three options, two of them equal, two measurements."""
+    space = SearchSpace((Choice("op", ("chain", "sum", "again")),))
+    modules = [Wired(False), Wired(True), Wired(True)]
+    assert repr(modules[0]) == repr(modules[1])
+    block = PathsBlock("block", ["op"], {(i,): module for i, module in enumerate(modules)}, nn.ModuleList(modules))
+    timed = []
+
+    def backend(path, shape):
+        timed.append(path.stat().st_size)
+        return float(len(timed))
+
+    table = measure_blocks(space, block.parts((2, 4, 4)), backend=backend)
+    assert table.blocks(np.array([[0], [1], [2]])).tolist() == [1.0, 2.0, 2.0]
+
+
+def test_a_table_whose_blocks_depend_on_what_arrives_is_read_back(tmp_path):
+    space = SearchSpace((Choice("a", ("x", "y")), Choice("b", ("x", "y", "z"))))
+    tables = (
+        CostTable((0,), np.array([1.0, np.nan])),
+        CostTable((0,), np.zeros((1, 2)), np.array([[0, 1]])),
+        CostTable((1,), np.array([[1.0, 2.0, 3.0], [5.0, 6.0, 9.0]])),
+    )
+    space = space.narrow({"a": ["x"]})
+    LatencyTable("board", AdditiveCost("ms", 0.5, tables), slope=2.0).save(tmp_path / "t.json", space)
+    found = read_table(tmp_path / "t.json", space)
+    population = np.array([[0, 0], [0, 2]])
+    assert found(population).tolist() == [5.0, 9.0]
+    content = json.loads((tmp_path / "t.json").read_text())
+    content["by_state"][1]["milliseconds"].pop()
+    (tmp_path / "t.json").write_text(json.dumps(content))
+    with pytest.raises(UsageError, match="a table by state is malformed"):
+        read_table(tmp_path / "t.json", space)

@@ -13,10 +13,11 @@ from evonas.study import open_study
 from predictors import costs
 from predictors.costs import AdditiveCost
 from predictors.devices.known import read_device
+from predictors.devices.learned import learned_table
 from predictors.devices.runtime import run as run_onnx
 from predictors.devices.table import LatencyTable
 from recipes.runner.delivery import load_model
-from recipes.runner.movements import REESTIMATION_SEED, _from_measurements, reestimate
+from recipes.runner.movements import REESTIMATION_SEED, reestimate
 from recipes.spos import PRESETS, SIZES
 from supernet import load, quantised, shuffle
 from supernet.spaces import WIDTHS
@@ -213,14 +214,16 @@ def test_a_device_is_measured_on_the_space_that_is_searched(tmp_path, monkeypatc
     supernet = shuffle((1, 8, 8), 10, widths=WIDTHS)
     narrowed = supernet.space.narrow({name: ["xception"] for name in supernet.space.names[::2]})
     supernet.space = narrowed  # as a search for channels does; the file holds networks of the whole space
-    assert _from_measurements(board, supernet).device == "board"
+    table, notes = learned_table(board, supernet.space, supernet.parts())
+    assert table.device == "board"
+    assert "latency of board" in notes[0]
     device = read_device(board, shuffle((1, 8, 8), 10, widths=WIDTHS).space)
     expected = costs.params(supernet.space, supernet.parts())(device.population) / 1e4
     np.testing.assert_allclose(device.milliseconds, expected)
     assert len(np.unique(device.population[:, 1::2])) > 1
     for arguments, words in (
-        (["--space", "macro"], "Unknown space 'macro'"),
-        (["--space", "shuffle", "--depths", "1,2"], "with mbconv only"),
+        (["--space", "skip"], "have no supernet"),
+        (["--space", "shuffle", "--depths", "1,2"], "unexpected keyword argument 'depths'"),
     ):
         refused = here("measure", *arguments, "--out", tmp_path / "other.csv")
         assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)

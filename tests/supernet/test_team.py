@@ -1,5 +1,5 @@
 """Many processes: shares of a batch, and a whole recipe under torchrun. That a team trains what one process trains is a contract of ways
-(test_contracts.py)."""
+(test_way_contracts.py)."""
 
 import os
 import subprocess

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import optuna
 from scipy.stats import kendalltau
-from sklearn.base import clone
 
-from evonas.explorers.screened import Predictor
+from evonas.explorers.screened import Predictor, foretold
 from evonas.files import read_json, write_json
 from evonas.study import History, attribute_name, space_of
 from evonas.units import format_quantity
@@ -38,7 +37,7 @@ def write_report(path: str | Path, predictor: Predictor | None = None) -> Path:
     space = space_of(study)
     histories = [History.of(s, space) for s in (study, control)]
     if predictor is not None:
-        write_json(folder / "predictions.json", predictions(histories[0], predictor))
+        write_json(folder / "predictions.json", foretold(histories[0], predictor))
     images = [(_costs(folder, result, study, control, name), f"Inherited accuracy against {name}") for name in result["costs"]]
     pictures.best_so_far(folder / "best_so_far.png", *(h.scores for h in histories))
     images.append(("best_so_far.png", "Best so far, beside random search with as many evaluations"))
@@ -54,20 +53,6 @@ def write_report(path: str | Path, predictor: Predictor | None = None) -> Path:
         pictures.losses(folder / "losses.png", losses)
         images.append(("losses.png", "Loss by epoch, of the supernet and of the winner on its own"))
     return write_page(folder, "report.html", result=result, config=config, images=images, rows=cost_rows(result), history=histories[0])
-
-
-def predictions(history: History, predictor: Predictor, generation: int = 50) -> list[tuple[float, float]]:
-    """(predicted, measured) of every trial after the first generation, predicted from the generations before it."""
-    pairs: list[tuple[float, float]] = []
-    scored = np.isfinite(history.scores)
-    for start in range(generation, len(history), generation):
-        before, now = scored.copy(), scored.copy()
-        before[start:] = False
-        now[:start] = now[start + generation :] = False
-        if before.sum() >= 2 and now.any():
-            fitted = clone(predictor).fit(history.population[before], history.scores[before])
-            pairs += zip(fitted.predict(history.population[now]).tolist(), history.scores[now].tolist(), strict=True)
-    return pairs
 
 
 def _losses(folder: Path) -> dict[str, Path]:

@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
+from evonas.explorers.pareto import pareto_front
 from evonas.files import written_whole
 from evonas.units import format_quantity
 
@@ -178,13 +179,6 @@ def architecture(path: Path, names: Mapping[str, str]) -> None:
     axes.set_ylim(-1.1, 0.9)
     axes.axis("off")
     save(figure, path)
-
-
-def pareto_front(costs: Floats, scores: Floats) -> npt.NDArray[np.int64]:
-    """Positions of the points that no other beats in both, by ascending cost."""
-    order = np.lexsort((-scores, costs))
-    best = np.maximum.accumulate(np.concatenate([[-np.inf], scores[order]]))[:-1]
-    return np.asarray(order[scores[order] > best])
 
 
 def _look(options: Mapping[str, str]) -> tuple[float, Any]:

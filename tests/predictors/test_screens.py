@@ -7,7 +7,7 @@ import pytest
 
 from evonas import UsageError
 from predictors import inverted_residual_degree, inverted_residual_mass
-from recipes.runner.screens import SCREENS, degree_features, screen
+from predictors.screens import SCREENS, degree_features, screen
 from supernet import mbconv
 from supernet.operators import InvertedResidual
 

@@ -1,21 +1,15 @@
-"""Everything registered against the contracts of ways and of spaces, and each check against an example that breaks it."""
-
-import copy
+"""Every registered way of training against the contract, and each check against an example that breaks it."""
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from evonas import Choice, SearchSpace
+from evonas import SearchSpace, UsageError
 from evonas.testing import TableCost
-from supernet import BinnedPaths, OrderedPaths, UniformPaths, mbconv, split
+from supernet import BinnedPaths, OrderedPaths, UniformPaths
 from supernet import testing as t
-from supernet.blocks import ChoiceBlock, FixedBlock, PathsBlock
-from supernet.chain import ChainSupernet
-from supernet.diagnosis.sharing import random_groups
-from supernet.operators import conv_bn
-from supernet.spaces import SPACES, two_node
+from supernet.training.checkpoint import load_checkpoint, restore
 from supernet.training.registry import WAYS
 from supernet.training.way import Way, learn
 
@@ -140,149 +134,6 @@ def test_broken_ways_fail(broken, check):
         check(lambda supernet: broken())
 
 
-def registered(name):
-    return SPACES[name].make((1, 8, 8), 10)
-
-
-def shared_by_groups():
-    base = two_node((1, 8, 8), 10, channels=4, cells=2)
-    return split(base, random_groups(base.space, 4, seed=0), 4, first=1)
-
-
-class Pair(nn.Module):
-    """Hands on what it got beside what it made of it, as cells do that read their two predecessors."""
-
-    def __init__(self, inner, first):
-        super().__init__()
-        self.inner, self.first = inner, first
-
-    def forward(self, x):
-        before, now = (x, x) if self.first else x
-        return now, before + self.inner(now)
-
-
-class Joined(nn.Module):
-    def __init__(self, head):
-        super().__init__()
-        self.head = head
-
-    def forward(self, x):
-        return self.head(torch.cat(x, dim=1))
-
-
-def pairs():
-    """A chain whose blocks hand on pairs of tensors."""
-    choices = tuple(Choice(f"block{i}.op", ("conv3", "conv5")) for i in range(3))
-    blocks = [FixedBlock("stem", conv_bn(1, 4, 3))]
-    for i, choice in enumerate(choices):
-        blocks.append(ChoiceBlock(f"block{i}", choice.name, {f"conv{k}": Pair(conv_bn(4, 4, k), i == 0) for k in (3, 5)}))
-    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))
-    return ChainSupernet(SearchSpace(choices), [*blocks, FixedBlock("head", Joined(head))], (1, 8, 8))
-
-
-SPACE_MAKES = {
-    **{name: lambda name=name: registered(name) for name in SPACES},
-    "squeeze-excite": lambda: mbconv((1, 8, 8), 10, depths=(1, 2, 2), squeeze_excite=True),
-    "split": shared_by_groups,
-    "pairs": pairs,
-}
-
-
-@pytest.mark.parametrize("name", SPACE_MAKES)
-@pytest.mark.parametrize("check", t.SPACE_CHECKS, ids=lambda check: check.__name__)
-def test_spaces(name, check):
-    check(SPACE_MAKES[name])
-
-
-def chain(block):
-    """A supernet around one block."""
-    choice = Choice("op", ("a", "b"))
-    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10))
-    return ChainSupernet(SearchSpace((choice,)), [FixedBlock("stem", conv_bn(1, 4, 3)), block, FixedBlock("head", head)], (1, 8, 8))
-
-
-def options():
-    return {"a": conv_bn(4, 4, 3), "b": conv_bn(4, 4, 5)}
-
-
-class WrongCopy(ChoiceBlock):
-    def extract(self, *options, input_shape):
-        return super().extract(1 - options[0], input_shape=input_shape)
-
-
-class Everything(ChoiceBlock):
-    """Runs all options and keeps one."""
-
-    def forward(self, x, *options):
-        outputs = [self.active(i)(x) for i in range(2)]
-        return outputs[options[0]] + 0 * outputs[1 - options[0]]
-
-
-class Halved(ChoiceBlock):
-    def parts(self, input_shape):
-        return [copy.copy(part) for part in super().parts(input_shape) if part.name != "block"]
-
-
-class Moody(nn.Module):
-    """What it computes depends on how often it was called."""
-
-    def __init__(self):
-        super().__init__()
-        self.calls = 0
-
-    def forward(self, x):
-        self.calls += 1
-        return x * self.calls
-
-
-class Noisy(nn.Module):
-    def forward(self, x):
-        return x + torch.rand_like(x)
-
-
-class Fresh(ChainSupernet):
-    """Draws its weights anew when its space is narrowed."""
-
-    def __setattr__(self, name, value):
-        super().__setattr__(name, value)
-        if name == "space" and "chain" in vars(self):
-            nn.init.normal_(next(self.parameters()))
-
-
-def fresh():
-    made = chain(ChoiceBlock("block", "op", options()))
-    return Fresh(made.space, list(made.chain), (1, 8, 8))
-
-
-class Unseeded(ChainSupernet):
-    def network(self, architecture, *, seed=0):
-        network = super().network(architecture, seed=seed)
-        nn.init.normal_(next(network.parameters()))
-        return network
-
-
-def unseeded():
-    made = chain(ChoiceBlock("block", "op", options()))
-    return Unseeded(made.space, list(made.chain), (1, 8, 8))
-
-
-@pytest.mark.parametrize(
-    ("make", "check"),
-    [
-        (lambda: chain(WrongCopy("block", "op", options())), t.path_equals_subnet),
-        (lambda: chain(Everything("block", "op", options())), t.gradients_stay_on_the_path),
-        (lambda: chain(Halved("block", "op", options())), t.costs_equal_counted_ones),
-        (lambda: chain(ChoiceBlock("block", "op", {"a": Moody(), "b": Moody()})), t.walk_equals_loop),
-        (lambda: chain(ChoiceBlock("block", "op", {"a": Noisy(), "b": Noisy()})), t.onnx_equals_pytorch),
-        (fresh, t.narrowed_space_keeps_the_weights),
-        (unseeded, t.seed_decides_the_weights),
-    ],
-)
-def test_broken_spaces_fail(make, check):
-    with pytest.raises(AssertionError):
-        check(make)
-
-
 def test_a_way_names_its_losses_and_sets_images_aside():
     """Named losses add up; the steps see no held-out image; the space is narrowed where the way says so."""
     supernet, seen = t.small_supernet(), {"held": set(), "trained": set()}
@@ -305,19 +156,23 @@ def test_a_way_names_its_losses_and_sets_images_aside():
     assert supernet.space.allowed[0] == (0, 1)
 
 
-def test_statistics_of_composed_blocks_are_their_own():
-    """Modules that are composed for a call and gone after it: their numbers come back, and must not bring another's layers."""
-
-    class Composed(PathsBlock):
-        def active(self, *options):
-            return nn.Sequential(*super().active(*options))
-
-    layers = {(i,): nn.Sequential(*(conv_bn(4, 4, 3)[j] for j in range(3))) for i in range(6)}
-    block = Composed("block", ["op"], layers, nn.ModuleList(layers.values()))
-    choice = Choice("op", tuple("abcdef"))
-    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10))
-    make = lambda: ChainSupernet(SearchSpace((choice,)), [FixedBlock("stem", conv_bn(1, 4, 3)), block, FixedBlock("head", head)], (1, 8, 8))  # noqa: E731
-    t.walk_equals_loop(make)
+def test_a_supernet_of_another_run_brings_its_space_and_what_its_way_has_learned(tmp_path):
+    """As `--supernet RUN` takes it; another way is refused where the checkpoint holds what the first one learned."""
+    trained, way = t.small_supernet(), Learner()
+    t._train(trained, way, checkpoint=tmp_path / "c.pt", identity="x")
+    supernet, again = t.small_supernet(seed=5), Learner()
+    content = load_checkpoint(tmp_path / "c.pt", "x")
+    restore(supernet, again, content)
+    assert supernet.space.allowed == trained.space.allowed != t.small_supernet().space.allowed
+    assert all(torch.equal(value, supernet.state_dict()[name]) for name, value in trained.state_dict().items())
+    assert torch.equal(again.board, way.board)
+    assert again.board.abs().sum() > 0
+    with pytest.raises(UsageError, match="trained by Learner, and this run asks for UniformPaths"):
+        restore(t.small_supernet(), UniformPaths(), content)
+    elsewhere = t.small_supernet()
+    elsewhere.space = elsewhere.space.narrow({elsewhere.space.names[0]: ["xception"]})
+    with pytest.raises(UsageError, match="narrowed to one that is not part of it"):
+        restore(elsewhere, Learner(), content)
 
 
 def test_gradients_that_after_step_leaves_in_the_network_are_refused():

@@ -1,0 +1,33 @@
+"""Which network is delivered: the first that the explorer recommends and that keeps the bounds when it is measured."""
+
+import numpy as np
+import pytest
+
+from evonas import EvolutionExplorer, UsageError, open_study, search
+from evonas.testing import example
+from recipes.runner.delivery import first_within
+
+
+class Contrary(EvolutionExplorer):
+    """Recommends the worst first."""
+
+    def recommend(self, history):
+        return history.scored[::-1]
+
+
+@pytest.mark.parametrize(("kind", "best"), [(EvolutionExplorer, 0), (Contrary, -1)])
+def test_the_explorer_says_which_is_first(kind, best):
+    space, budget, fitness = example()
+    explorer = kind(space, budget)
+    found = search(space, fitness, explorer, evaluations=60, study=open_study(None, "delivery"), budget=budget)
+    history = found.history
+    winner = first_within(explorer, found, lambda architecture: {})
+    assert winner["inherited"] == history.scores[history.scored[best]]
+    assert winner["architecture"] == space.to_names(history.population[history.scored[best]])
+    # measured, the first two break the bound: the third is taken, and all three are told
+    measured = iter([1e9, 1e9, 0.0])
+    winner = first_within(explorer, found, lambda architecture: {"macs": next(measured)})
+    assert [entry["fits"] for entry in winner["tried"]] == [False, False, True]
+    assert winner["trial"] == history.numbers[explorer.recommend(history)[2]]
+    with pytest.raises(UsageError, match="None of the 50 best networks keeps"):
+        first_within(explorer, found, lambda architecture: {"macs": np.inf})
