@@ -93,6 +93,17 @@ class RequestedBound:
         low, dots, high = (part.strip() for part in limits.partition(".."))
         return cls(text, name, low, high) if dots else cls(text, name, "", low)
 
+    @classmethod
+    def parse_all(cls, texts: Iterable[str]) -> list[RequestedBound]:
+        """Several bounds, at most one a cost.
+
+        Raises:
+            UsageError: as `parse`, or two bounds on a cost.
+        """
+        bounds = [cls.parse(text) for text in texts]
+        _require_one_each([bound.cost for bound in bounds])
+        return bounds
+
     def check(self, units: Mapping[str, str]) -> Bound:
         """Whatever can be told before the costs are known: the bound, with NaN where an end is a share.
 
@@ -158,12 +169,10 @@ class Budget:
     def __init__(self, costs: Mapping[str, Cost] | None = None, bounds: Iterable[Bound | str] = ()) -> None:
         self.costs = dict(costs or {})
         self.bounds = tuple(Bound.parse(bound, self.units) if isinstance(bound, str) else bound for bound in bounds)
-        names = [bound.cost for bound in self.bounds]
-        for name in names:
-            if name not in self.costs:
-                raise unknown("cost", name, self.costs)
-            if names.count(name) > 1:
-                raise UsageError(f"Two bounds on {name!r}; write one, as {name}=LOWER..UPPER.")
+        for bound in self.bounds:
+            if bound.cost not in self.costs:
+                raise unknown("cost", bound.cost, self.costs)
+        _require_one_each([bound.cost for bound in self.bounds])
 
     def __str__(self) -> str:
         return ", ".join(map(str, self.bounds)) or "no bounds"
@@ -215,3 +224,8 @@ class Budget:
             sides += [replace(bound, lower=-math.inf)] if bound.upper < math.inf else []
             sides += [replace(bound, upper=math.inf)] if bound.lower > -math.inf else []
         return sides
+
+
+def _require_one_each(costs: list[str]) -> None:
+    if twice := [name for name in costs if costs.count(name) > 1]:
+        raise UsageError(f"Two bounds on {twice[0]!r}; write one, as {twice[0]}=LOWER..UPPER.")

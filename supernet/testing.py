@@ -11,8 +11,8 @@
     def test_my_space(check):
         check(lambda: my_space((1, 8, 8), 10))
 
-Every check raises AssertionError where the contract is broken. `tests/supernet/test_way_contracts.py` and `test_space_contracts.py` run all of them over everything in
-`supernet.training.registry.WAYS` and `supernet.spaces.SPACES`.
+Every check raises AssertionError where the contract is broken. `tests/supernet/test_way_contracts.py` and `test_space_contracts.py` run all
+of them over everything in `supernet.training.registry.WAYS` and `supernet.spaces.SPACES`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import multiprocessing
 import random
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -156,24 +156,30 @@ def global_generators_are_untouched(make: MakeWay) -> None:
 
 def team_of_two_equals_one(make: MakeWay) -> None:
     """Two processes that share every batch end with the weights, and the way, of one that takes it whole (to rounding)."""
+    teams_of_two_equal_one({"the way": make})
+
+
+def teams_of_two_equal_one(makes: Mapping[str, MakeWay]) -> None:
+    """`team_of_two_equals_one` for several ways at the price of starting two processes once."""
     import cloudpickle  # carries functions that are defined anywhere into another process
 
     with tempfile.TemporaryDirectory() as folder:
         context = multiprocessing.get_context("spawn")
-        work = cloudpickle.dumps(make)
+        work = cloudpickle.dumps(dict(makes))
         processes = [context.Process(target=_member, args=(work, rank, folder)) for rank in range(2)]
         for process in processes:
             process.start()
-        supernet = small_supernet()
-        alone = _small_steps(supernet, make)
+        alone = {name: _small_steps(make) for name, make in makes.items()}
         for process in processes:
             process.join(300)
         assert all(process.exitcode == 0 for process in processes), "a process of the team failed"
         for rank in range(2):
             together = torch.load(Path(folder) / f"{rank}.pt", weights_only=True)
-            assert together.keys() == alone.keys()
-            for name, value in alone.items():
-                torch.testing.assert_close(together[name], value, rtol=1e-3, atol=1e-4, msg=f"process {rank} ended with another {name}")
+            for name, expected in alone.items():
+                assert together[name].keys() == expected.keys(), f"{name}: process {rank} ended with other tensors"
+                for tensor, value in expected.items():
+                    said = f"{name}: process {rank} ended with another {tensor}"
+                    torch.testing.assert_close(together[name][tensor], value, rtol=1e-3, atol=1e-4, msg=said)
 
 
 WAY_CHECKS: tuple[Callable[[MakeWay], None], ...] = (
@@ -190,8 +196,9 @@ def _train(supernet: ChainSupernet, way: Way, **settings: Any) -> list[dict[str,
     return train(supernet, way, training_images(), **{"epochs": EPOCHS, "batch_size": BATCH, "lr": 0.05, "seed": 3, **settings})
 
 
-def _small_steps(supernet: ChainSupernet, make: MakeWay) -> dict[str, Tensor]:
+def _small_steps(make: MakeWay) -> dict[str, Tensor]:
     """Weights and way after steps so small that rounding stays rounding."""
+    supernet = small_supernet()
     torch.manual_seed(0)
     way = make(supernet)
     _train(supernet, way, lr=0.002)
@@ -206,7 +213,7 @@ def _member(work: bytes, rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2, timeout=timedelta(seconds=240))
     try:
-        torch.save(_small_steps(small_supernet(), cloudpickle.loads(work)), Path(folder) / f"{rank}.pt")
+        torch.save({name: _small_steps(make) for name, make in cloudpickle.loads(work).items()}, Path(folder) / f"{rank}.pt")
     finally:
         dist.destroy_process_group()
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from deap import base, tools
 
 from evonas.budget import Budget
-from evonas.errors import unknown
+from evonas.errors import UsageError, unknown
 from evonas.explorers.base import Explorer, require
 from evonas.explorers.variation import UNIFORM, Mate, Mutate, Variation, breed, deap_random, redraw
 from evonas.sampling import Collector
@@ -66,6 +66,8 @@ class ParetoExplorer(Explorer):
         self.costs = tuple(self.budget.costs if costs is None else costs)
         self.crossover_probability = crossover_probability
         self.mutation_probability = mutation_probability
+        if not self.costs:
+            raise UsageError("ParetoExplorer weighs accuracy against costs and got none; expected a budget that knows one or more.")
         for name in self.costs:
             if name not in self.budget.costs:
                 raise unknown("cost", name, self.budget.costs)

@@ -6,7 +6,9 @@ the rack) takes its place wherever one is asked for.
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import functools
 import logging
 import math
 import shlex
@@ -40,6 +42,7 @@ def export(module: nn.Module, input_shape: tuple[int, ...], path: Path, *, dynam
         path: of the file.
         dynamic_batch: let the first dimension vary; a batch of one otherwise, as it is timed.
     """
+    _list_operators_once()
     plain = copy.deepcopy(module).to("cpu").to(memory_format=torch.contiguous_format).eval()
     images = torch.zeros(2 if dynamic_batch else 1, *input_shape)
     shapes = ({0: torch.export.Dim("images")},) if dynamic_batch else None
@@ -57,6 +60,19 @@ def export(module: nn.Module, input_shape: tuple[int, ...], path: Path, *, dynam
             output_names=["outputs"],
             dynamic_shapes=shapes,
         )
+
+
+@functools.cache
+def _list_operators_once() -> None:
+    """torch's exporter lists the operators of onnxscript by reading their source again for every export, more than half of its time.
+
+    Here it reads them once in a process. Where a version of torch has them elsewhere, exports only take longer.
+    """
+    with contextlib.suppress(ImportError, AttributeError):
+        from torch.onnx._internal.exporter import _registration
+
+        interface = _registration.onnxscript_apis
+        interface.get_torchlib_ops = functools.cache(interface.get_torchlib_ops)
 
 
 def session(path: Path, threads: int = 1) -> Any:
@@ -84,6 +100,7 @@ def largest_difference(module: nn.Module, path: Path, images: torch.Tensor) -> f
 
 def differences(module: nn.Module, path: Path, images: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
     """The file's outputs minus PyTorch's for the same images, and PyTorch's: each of the shape of the outputs."""
+    _list_operators_once()
     plain = copy.deepcopy(module).to("cpu").eval()
     with torch.no_grad():
         expected = plain(images.float().cpu()).numpy()

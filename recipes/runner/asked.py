@@ -38,7 +38,7 @@ class AskedUnderBudget(Asked):
     @property
     def bounds(self) -> list[RequestedBound]:
         """The bounds, read."""
-        return [RequestedBound.parse(text) for text in self.budget]
+        return RequestedBound.parse_all(self.budget)
 
 
 @dataclass(frozen=True, kw_only=True)

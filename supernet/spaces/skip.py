@@ -137,7 +137,7 @@ PRESETS: dict[str, Layout] = {
 }
 
 
-@space("skip", summary="cells with skip connections, trained on their own", paper="Li et al. 2021, arXiv 2108.00568")
+@space("skip", summary="cells with skip connections, trained on their own", paper="Li et al. 2021, arXiv 2108.00568", supernet=False)
 def skip_cells(
     image_shape: tuple[int, int, int],
     classes: int,

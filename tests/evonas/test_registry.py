@@ -1,5 +1,6 @@
 """Lists of parts: complete whatever was imported before, open to other packages, and clear about what is wrong."""
 
+import json
 import subprocess
 import sys
 
@@ -8,27 +9,27 @@ import pytest
 from evonas import EXPLORERS, UsageError
 from evonas.registry import Entry, Registry
 
-LISTED = "from {} import {}; print(list({}))"
+LISTS = [
+    ("evonas", "EXPLORERS"),
+    ("supernet.spaces.registry", "SPACES"),
+    ("supernet.training.registry", "WAYS"),
+    ("predictors.screens", "SCREENS"),
+    ("recipes.runner.registry", "RECIPES"),
+]
 
 
-@pytest.mark.parametrize(
-    ("module", "name"),
-    [
-        ("evonas", "EXPLORERS"),
-        ("supernet.spaces.registry", "SPACES"),
-        ("supernet.training.registry", "WAYS"),
-        ("predictors.screens", "SCREENS"),
-        ("recipes.runner.registry", "RECIPES"),
-    ],
-)
-def test_a_list_is_complete_whatever_was_imported(module, name):
-    """Asked first of all things in a new interpreter, it holds what it holds here."""
-    done = subprocess.run([sys.executable, "-c", LISTED.format(module, name, name)], capture_output=True, text=True, check=True)
-    here = {}
-    exec(f"from {module} import {name}; here['found'] = list({name})", {"here": here})
-    assert done.stdout.strip() == str(here["found"])
-    assert here["found"] == sorted(here["found"])
-    assert len(here["found"]) > 2
+def listed(order):
+    """What every list holds in a new interpreter that asks for them in this order."""
+    code = "; ".join(f"from {module} import {name}; found[{name!r}] = list({name})" for module, name in order)
+    code = f"import json; found = {{}}; {code}; print(json.dumps(found))"
+    return json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+
+
+def test_a_list_is_complete_whatever_was_imported():
+    found = listed(LISTS)
+    assert found == listed(LISTS[::-1])
+    assert all(names == sorted(names) and len(names) > 2 for names in found.values())
+    assert listed(LISTS[:1])["EXPLORERS"] == found["EXPLORERS"]
 
 
 def test_bayesian_is_there_without_recipes():

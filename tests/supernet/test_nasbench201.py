@@ -1,4 +1,4 @@
-"""The NAS-Bench-201 supernet: exactly the networks of its table. That it keeps the contract of spaces is tested in test_space_contracts.py."""
+"""The NAS-Bench-201 supernet: exactly the networks of its table. test_space_contracts.py runs the contract of spaces over it."""
 
 import numpy as np
 import pytest

@@ -126,11 +126,12 @@ def test_what_convolutions_see_has_few_levels(supernet, rng):
         for block, option in zip(supernet.space.choices, row, strict=True):
             layers = 3 if block.name in ("stage1.block0.bits", "stage2.block0.bits") else 2
             bits += layers * [read_bits(BITS[option])]
+        alone = supernet.subnet(row).eval()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("supernet.quantisation.conv2d", watched)
             supernet.train()(images, row)
             with torch.no_grad():
-                supernet.subnet(row).eval()(images)
+                alone(images)
         assert len(seen) == 2 * len(bits) == 28
         for (weights, activations), (weight_bits, activation_bits) in zip(seen, 2 * bits, strict=True):
             assert weights <= 2**weight_bits
