@@ -29,7 +29,6 @@ def test_a_list_is_complete_whatever_was_imported():
     found = listed(LISTS)
     assert found == listed(LISTS[::-1])
     assert all(names == sorted(names) and len(names) > 2 for names in found.values())
-    assert listed(LISTS[:1])["EXPLORERS"] == found["EXPLORERS"]
 
 
 def test_bayesian_is_there_without_recipes():

@@ -27,7 +27,7 @@ RUNS = {
     "mobile": "mobile --epochs 3 --retrain-epochs 3 --evaluations 120 --depths 1,2,1 --budget macs=700k --latency-table phone.json",
     "spos": "spos --search joint --epochs 4 --retrain-epochs 2 --evaluations 60 --budget macs=60% --latency-table board.json",
     "flash": "flash --samples 8 --sample-epochs 2 --retrain-epochs 2 --budget accuracy=60%.. --budget latency=50% --hardware chip.json",
-    "gap": "gap --networks 50 --trainings 1 --alone-epochs 1 --epochs 2 --supernets 2 --causes ABE --final-steps 2 --batch-size 32",
+    "gap": "gap --networks 50 --trainings 1 --alone-epochs 1 --epochs 2 --supernets 2 --causes AB --final-steps 2 --batch-size 32",
 }
 STUDIES = {"mobile": ("search", "baseline"), "spos": ("search", "baseline"), "flash": ("samples",), "gap": ("alone-0",)}
 
@@ -53,12 +53,16 @@ def prepare(folder):
     (folder / "chip.json").write_text(json.dumps({"device": "a chip", "latency": latency}))
 
 
+def arguments(name):
+    """Of one run, in the folder that `prepare` filled."""
+    return [*RUNS[name].split(), "--data", "images.npz", "--device", "cpu", "--out", name]
+
+
 def run(name, folder):
     """Run one recipe as a user does, on one thread; its run folder."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     program = Path(sys.executable).with_name("evonas")
-    command = [program, *RUNS[name].split(), "--data", "images.npz", "--device", "cpu", "--out", name]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run([program, *arguments(name)], cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return folder / name
 

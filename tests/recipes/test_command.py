@@ -81,17 +81,17 @@ def test_the_same_command_again_changes_nothing_and_other_arguments_are_refused(
     out, _ = finished
     before = {path.name: path.read_bytes() for path in out.iterdir() if path.suffix in (".json", ".log", ".pt")}
     same = ["mobile", *SMALL, "--budget", "macs=700k", "--budget", "latency=6ms", "--latency-table", table_file, "--out", out]
-    assert evonas(*same).returncode == 0
+    assert here(*same).returncode == 0
     after = {path.name: path.read_bytes() for path in out.iterdir() if path.suffix in (".json", ".log", ".pt")}
     assert {name for name in before if before[name] != after[name]} <= {"model.pt", "retrain.pt"}  # torch writes archives anew
-    other = evonas(*same, "--seed", "1")
+    other = here(*same, "--seed", "1")
     assert other.returncode == 2
     assert "was made with seed=0, not 1" in other.stderr
 
 
 def test_a_trained_supernet_is_searched_again_under_another_budget(finished, table_file, tmp_path):
     out, _ = finished
-    done = evonas(
+    done = here(
         "mobile",
         *SMALL,
         "--budget",
@@ -108,14 +108,14 @@ def test_a_trained_supernet_is_searched_again_under_another_budget(finished, tab
     result = json.loads((tmp_path / "second" / "result.json").read_text())
     assert result["costs"]["macs"] <= 500e3
     assert not (tmp_path / "second" / "supernet.pt").exists()
-    wrong = evonas("mobile", "--data", "digits", "--latency-table", table_file, "--supernet", out, "--out", tmp_path / "third")
+    wrong = here("mobile", "--data", "digits", "--latency-table", table_file, "--supernet", out, "--out", tmp_path / "third")
     assert wrong.returncode == 2
 
 
 def test_report_is_written_again(finished):
     out, _ = finished
     (out / "report.html").unlink()
-    assert evonas("report", out).returncode == 0
+    assert here("report", out).returncode == 0
     assert "a phone" in (out / "report.html").read_text()
 
 
@@ -168,7 +168,7 @@ def test_a_second_process_on_a_run_folder_is_refused(table_file, tmp_path):
     import filelock
 
     with filelock.FileLock(tmp_path / ".lock"):
-        second = evonas("mobile", *SMALL, "--latency-table", table_file, "--out", tmp_path)
+        second = here("mobile", *SMALL, "--latency-table", table_file, "--out", tmp_path)
     assert second.returncode == 2
     assert "Another process works in" in second.stderr
 
@@ -228,27 +228,27 @@ def test_a_damaged_checkpoint_is_named_and_fresh_starts_over(finished, table_fil
     shutil.copytree(finished[0], out)
     (out / "supernet.pt").write_bytes(b"rubbish")
     same = ["mobile", *SMALL, "--budget", "macs=700k", "--budget", "latency=6ms", "--latency-table", table_file, "--out", out]
-    done = evonas(*same)
+    done = here(*same)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "Cannot read the checkpoint" in done.stderr
     (out / "notes.txt").write_text("mine")
-    refused = evonas(*same, "--fresh", "--budget", "params=1")
+    refused = here(*same, "--fresh", "--budget", "params=1")
     assert refused.returncode == 2
     assert (out / "result.json").exists(), "a refused start over destroyed the earlier run"
-    assert evonas(*same, "--fresh").returncode == 0
+    assert here(*same, "--fresh").returncode == 0
     assert (out / "notes.txt").read_text() == "mine"
     assert json.loads((out / "result.json").read_text()) == json.loads((finished[0] / "result.json").read_text())
 
 
 def test_debug_shows_where():
-    done = evonas("mobile", "--data", "digit", "--debug")
+    done = here("mobile", "--data", "digit", "--debug")
     assert done.returncode == 2
     assert "Traceback" in done.stderr
 
 
 def test_unknown_commands_and_help(monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
-    assert "Did you mean 'mobile'" in evonas("mobil").stderr
+    assert "Did you mean 'mobile'" in here("mobil").stderr
     for command in ([], ["mobile"], ["report"], ["dashboard"], ["list"]):
         done = here(*command, "--help")
         assert done.returncode == 0
@@ -323,11 +323,12 @@ def test_the_commands_of_the_readme():
 
 
 @pytest.mark.serial
-def test_a_run_that_measures_this_host(tmp_path):
+def test_a_run_that_measures_this_host(tmp_path, monkeypatch):
     """The first command of the README, with less training: blocks and the winner are measured, and the winner keeps the bounds."""
     command = ["mobile", "--data", "digits", "--budget", "macs=600k", "--budget", "latency=30%", "--out", "digits"]
     small = ["--epochs", "3", "--retrain-epochs", "3", "--evaluations", "60", "--depths", "1,2,1", "--widths", "8,12,16"]
-    done = evonas(*command, *small, cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    done = here(*command, *small)
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "digits" / "result.json").read_text())
     bound = result["bounds"]["latency"]["upper"]

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from command import evonas
+from command import here
 
 from evonas import UsageError
 from predictors import MeasuredDevice, count_macs, count_params, macs, read_device, write_device
@@ -26,7 +26,7 @@ BUDGET = ["--budget", "accuracy=50%..", "--budget", "latency=60%", "--budget", "
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "flash"
-    done = evonas("flash", *SMALL, *BUDGET, "--out", out)
+    done = here("flash", *SMALL, *BUDGET, "--out", out)
     assert done.returncode == 0, done.stderr + done.stdout
     return out, done.stdout
 
@@ -68,7 +68,7 @@ def test_the_same_command_goes_on(finished, tmp_path):
             lines = (run / "latency.csv").read_text().splitlines(keepends=True)
             (run / "latency.csv").write_text("".join(lines[:-1]))
         before = (run / "study.log").read_text()
-        again = evonas("flash", *SMALL, *BUDGET, "--out", run)
+        again = here("flash", *SMALL, *BUDGET, "--out", run)
         assert again.returncode == 0, again.stderr
         result = json.loads((run / "result.json").read_text())
         assert (run / "study.log").read_text() == before, "no sample is trained again"
@@ -82,12 +82,12 @@ def test_another_budget_is_searched_with_the_samples_that_are_there(finished, tm
     run = tmp_path / "other"
     shutil.copytree(out, run)
     before = (run / "latency.csv").read_text(), (run / "study.log").read_text()
-    done = evonas("flash", *SMALL, "--budget", "accuracy=20%..", "--budget", "macs=3M", "--out", run)
+    done = here("flash", *SMALL, "--budget", "accuracy=20%..", "--budget", "macs=3M", "--out", run)
     assert done.returncode == 0, done.stderr
     result = json.loads((run / "result.json").read_text())
     assert result["costs"]["macs"] <= 3e6
     assert before == ((run / "latency.csv").read_text(), (run / "study.log").read_text())
-    refused = evonas("flash", *SMALL, *BUDGET, "--connection", "addition", "--out", run)
+    refused = here("flash", *SMALL, *BUDGET, "--connection", "addition", "--out", run)
     assert refused.returncode == 2
     assert "was made with connection='concatenation', not 'addition'" in refused.stderr
 
@@ -95,7 +95,7 @@ def test_another_budget_is_searched_with_the_samples_that_are_there(finished, tm
 def test_the_report_is_written_again(finished):
     out, _ = finished
     (out / "report.html").unlink()
-    done = evonas("report", out)
+    done = here("report", out)
     assert done.returncode == 0, done.stderr
     assert "The most accuracy for its latency" in (out / "report.html").read_text()
 
@@ -123,7 +123,7 @@ def test_what_makes_no_sense_is_refused_before_anything_is_trained(tmp_path, bud
 
 
 def test_a_refusal_is_one_line_and_status_2(tmp_path):
-    done = evonas("flash", *SMALL, "--budget", "latency=1ms", "--out", tmp_path / "run", timeout=60)
+    done = here("flash", *SMALL, "--budget", "latency=1ms", "--out", tmp_path / "run")
     assert done.returncode == 2
     assert done.stderr.startswith("evonas: Accuracy per cost needs a lower bound")
     assert len(done.stderr.strip().splitlines()) == 1
@@ -135,7 +135,7 @@ def test_a_device_file_gives_energy_and_area_and_nothing_is_measured(tmp_path):
     chip.write_text(json.dumps({"latency": {"unit": "ms", "macs": 1e-6, "layers": 0.01}, "energy": energy, "area": area}))
     budget = ["--budget", "accuracy=20%..", "--budget", "energy=70%", "--budget", "area=30mm2"]
     quick = [*SMALL[:4], "--samples", "5", "--sample-epochs", "1", "--retrain-epochs", "1", "--device", "cpu"]
-    done = evonas("flash", *quick, *budget, "--hardware", chip, "--out", tmp_path / "run")
+    done = here("flash", *quick, *budget, "--hardware", chip, "--out", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["search"]["divided_by"] == ["latency", "energy", "area"]
@@ -157,19 +157,17 @@ def test_a_device_is_measured_by_a_command_and_searched_for(tmp_path):
     write_device(
         devices / "known.csv", searchable, MeasuredDevice("known", population, 2 + 1e-6 * macs(searchable, supernet.parts())(population))
     )
-    done = evonas("measure", *space, "--command", command, "--networks", 4, "--out", devices / "new.csv")
+    done = here("measure", *space, "--command", command, "--networks", 4, "--out", devices / "new.csv")
     assert done.returncode == 0, done.stderr
     before = read_device(devices / "new.csv", searchable)
     assert len(before.population) == 4
-    more = evonas("measure", *space, "--command", command, "--networks", 6, "--out", devices / "new.csv")
+    more = here("measure", *space, "--command", command, "--networks", 6, "--out", devices / "new.csv")
     assert more.returncode == 0, more.stderr
     after = read_device(devices / "new.csv", searchable)
     assert len(after.population) == 6
     assert set(map(tuple, before.population.tolist())) <= set(map(tuple, after.population.tolist()))
     quick = ["--epochs", "1", "--retrain-epochs", "1", "--evaluations", "8", "--predictor", "nn-degree", "--device", "cpu"]
-    searched = evonas(
-        "mobile", *space, *quick, "--latency-table", devices / "new.csv", "--budget", "latency=60%", "--out", tmp_path / "run"
-    )
+    searched = here("mobile", *space, *quick, "--latency-table", devices / "new.csv", "--budget", "latency=60%", "--out", tmp_path / "run")
     assert searched.returncode == 0, searched.stderr
     assert "latency of new: 6 measured networks and known" in searched.stdout
     assert json.loads((tmp_path / "run" / "result.json").read_text())["latency"]["residual"]["networks"] == 6

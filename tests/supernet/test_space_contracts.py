@@ -17,7 +17,7 @@ from supernet.spaces import SPACES, two_node
 
 
 def registered(name):
-    return SPACES[name].make((1, 8, 8), 10)
+    return SPACES[name].make((1, 8, 8), 10, **({"layout": "small"} if name == "skip" else {}))
 
 
 def shared_by_groups():
