@@ -54,7 +54,7 @@ CPU = torch.device("cpu")
 # Ways of training
 
 
-def training_images(count: int = 96) -> TensorPart:
+def training_images(count: int) -> TensorPart:
     """Images that can be told apart: a bright spot in a place for each label."""
     rng = np.random.default_rng(0)
     labels = rng.integers(4, size=count)
@@ -192,8 +192,8 @@ WAY_CHECKS: tuple[Callable[[MakeWay], None], ...] = (
 )
 
 
-def _train(supernet: ChainSupernet, way: Way, **settings: Any) -> list[dict[str, float]]:
-    return train(supernet, way, training_images(), **{"epochs": EPOCHS, "batch_size": BATCH, "lr": 0.05, "seed": 3, **settings})
+def _train(supernet: ChainSupernet, way: Way, images: int = 96, **settings: Any) -> list[dict[str, float]]:
+    return train(supernet, way, training_images(images), **{"epochs": EPOCHS, "batch_size": BATCH, "lr": 0.05, "seed": 3, **settings})
 
 
 def _small_steps(make: MakeWay) -> dict[str, Tensor]:
@@ -201,7 +201,7 @@ def _small_steps(make: MakeWay) -> dict[str, Tensor]:
     supernet = small_supernet()
     torch.manual_seed(0)
     way = make(supernet)
-    _train(supernet, way, lr=0.002)
+    _train(supernet, way, images=64, lr=0.002)
     return {**supernet.state_dict(), **{f"way: {name}": value for name, value in _tensors(way.state_dict()).items()}}
 
 

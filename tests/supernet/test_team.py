@@ -48,24 +48,19 @@ def test_a_recipe_ends_with_the_same_network_whoever_helps(tmp_path):
     choices = {c.name: {option: 0.1 * (i + 1) for i, option in enumerate(c.options)} for c in space.choices}
     (tmp_path / "board.json").write_text(json.dumps({"device": "board", "unit": "ms", "constant": 0.1, "choices": choices}))
     arguments = "--data digits --depths 1,1,1 --epochs 1 --retrain-epochs 1 --lr 0.01 --evaluations 20 --predictor none"
-    results = []
-    for name, start in (("alone", []), ("together", torchrun(2)), ("together", torchrun(2))):
-        command = [
-            sys.executable,
-            *start,
-            "-m",
-            "recipes",
-            "mobile",
-            *arguments.split(),
-            "--latency-table",
-            "board.json",
-            "--out",
-            name,
-        ]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr[-2000:]
-        results.append(json.loads((tmp_path / name / "result.json").read_text()))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+
+    def start(name, *launcher):
+        command = [sys.executable, *launcher, "-m", "recipes", "mobile", *arguments.split(), "--latency-table", "board.json", "--out", name]
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+
+    def result(name, process):
+        _, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err[-2000:]
+        return json.loads((tmp_path / name / "result.json").read_text())
+
+    alone, together = start("alone"), start("together", *torchrun(2))
+    results = [result("alone", alone), result("together", together), result("together", start("together", *torchrun(2)))]
     assert results[0]["architecture"] == results[1]["architecture"]
     assert results[0]["accuracy"] == pytest.approx(results[1]["accuracy"], abs=0.01)
     assert {**results[1], "onnx_difference": 0} == {**results[2], "onnx_difference": 0}

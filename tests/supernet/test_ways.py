@@ -9,7 +9,7 @@ from evonas import Choice, SearchSpace, UsageError
 from evonas.testing import TableCost
 from predictors.costs import macs
 from supernet import BinnedPaths, FairPaths, OrderedPaths, UniformPaths, WarmUp, mbconv, quantised, shuffle, train, two_node
-from supernet.spaces import WIDTHS
+from supernet.spaces import WIDTHS, Layout, Stage
 from supernet.training.binned import usual_range
 from supernet.training.mixture import Mixtures, draw_gates
 from supernet.training.schedule import linear, schedule
@@ -157,7 +157,8 @@ def test_warm_up_spares_widths_that_are_fixed_or_two(widths):
 
 def test_ways_are_told_the_moment_also_after_a_stop(digits, tmp_path):
     """Training that was killed in its third epoch goes on with the widths of the third epoch."""
-    supernet = shuffle(digits.image_shape, 10, widths=WIDTHS)
+    few = {"widths": WIDTHS, "layout": Layout(8, 1, (Stage(16, 1, 1), Stage(32, 2, 2)), 32)}
+    supernet = shuffle(digits.image_shape, 10, **few)
 
     class Watched(WarmUp):
         def __init__(self, stop_at=None):
@@ -181,7 +182,7 @@ def test_ways_are_told_the_moment_also_after_a_stop(digits, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(supernet, first, images, **settings)
     train(supernet, second, images, **settings)
-    undisturbed = shuffle(digits.image_shape, 10, widths=WIDTHS)
+    undisturbed = shuffle(digits.image_shape, 10, **few)
     train(undisturbed, WarmUp(), images, **{**settings, "checkpoint": None})
     for name, value in undisturbed.state_dict().items():
         assert torch.equal(value, supernet.state_dict()[name]), name
