@@ -251,12 +251,8 @@ def _causes(run: RunFolder, letters: str, bench: c.Bench, alone: dict[str, Any])
     for letter in sorted(set(letters)):
         for i, measure in enumerate(measures[letter]):
             say(f"measuring cause {letter}")
-            found.append(Cause(**_kept(run / f"cause-{letter}{i}.json", partial(_plain, measure))))
+            found.append(Cause(**_kept(run / f"cause-{letter}{i}.json", partial(lambda measure: vars(measure()), measure))))
     return found
-
-
-def _plain(measure: Callable[[], Cause]) -> dict[str, Any]:
-    return vars(measure())
 
 
 def _alone(run: RunFolder, bench: c.Bench, settings: dict[str, Any]) -> np.ndarray:

@@ -29,7 +29,7 @@ def trained(digits):
     from supernet import UniformPaths, mbconv, train
 
     supernet = mbconv(digits.image_shape, 10, depths=(1, 2, 2), squeeze_excite=True)
-    train(supernet, UniformPaths(), digits.train, epochs=10, batch_size=64)
+    train(supernet, UniformPaths(), digits.train, epochs=4, batch_size=64)
     return supernet
 
 

@@ -134,3 +134,15 @@ def finished(path: str | Path) -> Path:
     if not (folder / "result.json").exists():
         raise UsageError(f"There is no finished run in {folder}; expected a run folder with a result.json.")
     return folder
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """What a finished run came to.
+
+    Raises:
+        UsageError: it is damaged, or was written before costs stood there with their units.
+    """
+    result: dict[str, Any] = read_json(folder / "result.json")
+    if "costs" in result and "units" not in result:
+        raise UsageError(f"{folder} was finished by an older evonas. Run its command again: it goes on, and writes a report.")
+    return result

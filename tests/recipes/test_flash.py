@@ -19,7 +19,7 @@ from recipes.runner.delivery import load_model
 from recipes.runner.measure import _chosen, measure_device
 from supernet import load, mbconv, skip_cells
 
-SMALL = ["--data", "digits", "--measured", "10", "--samples", "6", "--sample-epochs", "2", "--retrain-epochs", "8", "--device", "cpu"]
+SMALL = ["--data", "digits", "--measured", "10", "--samples", "6", "--sample-epochs", "2", "--retrain-epochs", "4", "--device", "cpu"]
 BUDGET = ["--budget", "accuracy=50%..", "--budget", "latency=60%", "--budget", "macs=6M"]
 
 

@@ -17,7 +17,7 @@ from predictors.flash.hardware import read_hardware
 from recipes.runner.pages import pictures
 from recipes.runner.pages.one_shot import cost_rows
 from recipes.runner.pages.page import write_page
-from recipes.runner.run_folder import finished
+from recipes.runner.run_folder import finished, read_result
 from supernet import skip_cells
 from supernet.spaces.skip import SkipFamily
 
@@ -37,7 +37,7 @@ def write_flash_report(path: str | Path) -> Path:
         UsageError: the run has no result.
     """
     folder = finished(path)
-    result, config = read_json(folder / "result.json"), read_json(folder / "config.json")
+    result, config = read_result(folder), read_json(folder / "config.json")
     shape = dict(result["family"])
     family = skip_cells(tuple(shape.pop("image_shape")), shape.pop("classes"), **shape)
     history = History.of(open_study(folder / "study.log", "samples"), family.space)

@@ -16,7 +16,7 @@ from evonas.study import History, attribute_name, space_of
 from evonas.units import format_quantity
 from recipes.runner.pages import pictures
 from recipes.runner.pages.page import write_page
-from recipes.runner.run_folder import finished, studies_of
+from recipes.runner.run_folder import finished, read_result, studies_of
 from recipes.runner.training import LOSSES
 
 
@@ -32,7 +32,7 @@ def write_report(path: str | Path, predictor: Predictor | None = None) -> Path:
         UsageError: the run has no result.
     """
     folder = finished(path)
-    result, config = read_json(folder / "result.json"), read_json(folder / "config.json")
+    result, config = read_result(folder), read_json(folder / "config.json")
     study, control = studies_of(folder, config.get("storage"))
     space = space_of(study)
     histories = [History.of(s, space) for s in (study, control)]
