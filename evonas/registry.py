@@ -14,7 +14,7 @@ import pkgutil
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
 from evonas.errors import UsageError, unknown
@@ -40,6 +40,7 @@ class Entry(Generic[T]):
 
 
 PLUG_INS = "evonas.parts"
+_broken: set[EntryPoint] = set()  # told once, whatever list is asked first
 E = TypeVar("E", bound=Entry[Any])
 
 
@@ -62,7 +63,7 @@ class Registry(Mapping[str, E]):
         Raises:
             UsageError: another part has the name.
         """
-        if entry.name in self._entries and _origin(self._entries[entry.name].make) != _origin(entry.make):
+        if entry.name in self._entries and not _same(self._entries[entry.name].make, entry.make):
             raise UsageError(f"There are two of the {self.kind} {entry.name!r}; expected every name once. Choose another name.")
         self._entries[entry.name] = entry
 
@@ -98,11 +99,15 @@ class Registry(Mapping[str, E]):
                 importlib.import_module(f"{self.package}.{module.name}")
         for point in entry_points(group=PLUG_INS):
             try:
-                point.load()
+                if point not in _broken:
+                    point.load()
             except Exception as error:
+                _broken.add(point)
                 what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
                 warnings.warn(f"the parts {point.name!r} ({point.value}) are left out, they cannot be imported: {what}", stacklevel=3)
 
 
-def _origin(make: Any) -> tuple[str, str]:
-    return getattr(make, "__module__", ""), getattr(make, "__qualname__", repr(make))
+def _same(one: Any, other: Any) -> bool:
+    """Whether both are one definition, perhaps imported twice; functions without a name are only themselves."""
+    origins = [(getattr(make, "__module__", ""), getattr(make, "__qualname__", repr(make))) for make in (one, other)]
+    return one is other or (origins[0] == origins[1] and "<lambda>" not in origins[0][1])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 
 from evonas.errors import UsageError
 
@@ -50,3 +51,9 @@ def format_quantity(value: float, unit: str = "") -> str:
         if abs(value) >= scale:
             return f"{value / scale:.3g}{suffix}"
     return f"{value:.3g}"
+
+
+def split_units(costs: Mapping[str, float]) -> tuple[dict[str, float], dict[str, str]]:
+    """Costs whose names ended in their units, as files of earlier versions have them (`latency_ms`), as (costs, units) by plain names."""
+    parts = {key: key.rpartition("_") if key.rpartition("_")[2] in _SCALES else (key, "", "") for key in costs}
+    return {parts[key][0]: value for key, value in costs.items()}, {name: unit for name, _, unit in parts.values()}

@@ -44,7 +44,7 @@ from recipes.runner.delivery import deliver, versions
 from recipes.runner.pages.flash import accuracy_model, write_flash_report
 from recipes.runner.progress import bar, say, show_profile
 from recipes.runner.registry import recipe
-from recipes.runner.run_folder import RunFolder
+from recipes.runner.run_folder import RunFolder, read_result
 from recipes.runner.training import train_into
 from supernet import StandAlone, TrainedFitness, accuracy, load, pick_device, skip_cells
 from supernet.data import ImageData
@@ -229,7 +229,7 @@ def _winner(run: RunFolder, family: SkipFamily, limits: Budget, *, measured: boo
     """
     path, bounds = run / "winner.json", [str(bound) for bound in limits.bounds]
     if path.exists() and read_json(path)["budget"] == bounds:
-        winner: dict[str, Any] = read_json(path)
+        winner = read_result(path)
     else:
         (run / "retrain.pt").unlink(missing_ok=True)
         divided_by = [name for name in ("latency", "energy", "area") if name in limits.costs]

@@ -39,12 +39,11 @@ from supernet.chain import ChainSupernet
 from supernet.data import ImageData
 from supernet.diagnosis import causes as c
 from supernet.diagnosis.follow import Follower, ends_of_epochs, last_steps
-from supernet.spaces.registry import SPACES, supernet_of
+from supernet.spaces.registry import require_supernet, supernet_of
 from supernet.training.registry import WAYS
 from supernet.training.way import Way
 
 CAUSES = "ABCDE"
-OF_UNIFORM_OR_FAIR = "AD"  # causes whose control is trained by uniform or by fair paths
 FOLLOWED, COMPARED_ALONE, FINE_TUNED, NASWOT_IMAGES = 64, 24, 64, 64
 
 Space = Annotated[
@@ -172,12 +171,14 @@ def gap(
 
 
 def _require(data: str, space: str, table: str | None, way: str, causes: str) -> None:
-    SPACES.pick(space)
+    require_supernet(space)
     WAYS.pick(way)
+    unmeasured = {"uniform": "", "fair": "", "warm-up": "AD"}.get(way, "ABD")
     if way == "warm-up" and space != "shuffle-widths":
         raise UsageError(f"Warm-up needs widths, which the space {space} has not; expected --space shuffle-widths.")
-    if way == "warm-up" and (wrong := set(causes) & set(OF_UNIFORM_OR_FAIR)):
-        raise UsageError(f"Cause {min(wrong)} is measured with uniform or fair paths; expected --causes BCE, or less, with --way warm-up.")
+    if wrong := set(causes) & set(unmeasured):
+        rest = "".join(letter for letter in CAUSES if letter not in unmeasured)
+        raise UsageError(f"Cause {min(wrong)} is measured with uniform or fair paths; expected --causes {rest}, or less, with --way {way}.")
     if table is not None and space != "macro":
         raise UsageError(f"A table is the truth of the space macro only, got --space {space}. Leave --table out to train the networks.")
     if wrong := set(causes) - set(CAUSES):

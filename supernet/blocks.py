@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from evonas.errors import UsageError
@@ -107,13 +108,17 @@ class Block(nn.Module):
         In training mode batch norm takes the statistics of each group by itself, so that small groups are noisy ones.
 
         Raises:
-            UsageError: images would leave the block in different shapes.
+            UsageError: images would leave the block in different shapes; or, in training, there are several processes, whose shares would
+                need different numbers of joint batch statistics.
         """
         if not options:
             return self(x)
         kinds, group = np.unique(np.stack(options, axis=1), axis=0, return_inverse=True)
-        if len(kinds) > 1 and self.shaped_by:
+        shaping = [i for i, name in enumerate(self.reads) if name in self.shaped_by]
+        if len(np.unique(kinds[:, shaping], axis=0)) > 1 and shaping:
             raise UsageError(f"Images with different options of block {self.name!r} leave it in different shapes; expected one for all.")
+        if self.training and dist.is_initialized() and dist.get_world_size() > 1:
+            raise UsageError("An architecture for every image is trained in one process; run this without torchrun.")
         rows = [np.flatnonzero(group.ravel() == kind) for kind in range(len(kinds))]
         found = [self(_images(x, row), *kind) for row, kind in zip(rows, kinds.tolist(), strict=True)]
         return _joined(found, np.argsort(np.concatenate(rows)))

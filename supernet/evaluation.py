@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -53,3 +54,20 @@ def only_norms_train(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, _BatchNorm):
             module.training = True
+
+
+@contextmanager
+def left_as_it_was(network: nn.Module) -> Iterator[None]:
+    """Within the block batch norm may take or be given any statistics, and modules any mode; afterwards they have their own again."""
+    modes = [(module, module.training) for module in network.modules()]
+    layers = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+    kept = [(layer, dict(layer._buffers), layer.momentum) for layer in layers]
+    for layer in layers:
+        layer._buffers = {name: None if buffer is None else buffer.clone() for name, buffer in layer._buffers.items()}
+    try:
+        yield
+    finally:
+        for layer, buffers, momentum in kept:
+            layer._buffers, layer.momentum = buffers, momentum
+        for module, training in modes:
+            module.training = training

@@ -28,7 +28,7 @@ from evonas.space import Population
 from supernet.chain import ChainSupernet
 from supernet.data import Part
 from supernet.device import autocast, place
-from supernet.evaluation import only_norms_train, recalibrate
+from supernet.evaluation import left_as_it_was, only_norms_train, recalibrate
 
 Statistics = list[tuple[Tensor, Tensor]]
 T = TypeVar("T")
@@ -244,19 +244,11 @@ def _attach(layers: Sequence[_BatchNorm], statistics: Statistics, momentum: floa
 @contextmanager
 def _borrowed(supernet: ChainSupernet) -> Iterator[None]:
     """Lends the supernet's batch-norm layers; their statistics and every module's mode are put back at the end."""
-    modes = [(module, module.training) for module in supernet.modules()]
-    layers = [module for module in supernet.modules() if isinstance(module, _BatchNorm)]
-    kept = [(layer, dict(layer._buffers), layer.momentum) for layer in layers]
-    for layer in layers:
-        layer._buffers = {name: None if buffer is None else buffer.clone() for name, buffer in layer._buffers.items()}
     try:
-        yield
+        with left_as_it_was(supernet):
+            yield
     finally:
         _norms.cache_clear()
-        for layer, buffers, momentum in kept:
-            layer._buffers, layer.momentum = buffers, momentum
-        for module, training in modes:
-            module.training = training
 
 
 def _out_of_memory(error: RuntimeError) -> bool:

@@ -33,6 +33,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from evonas.space import SearchSpace
 from supernet.blocks import Block, zeros
 from supernet.chain import ChainSupernet
 from supernet.data import TensorPart
@@ -42,7 +43,7 @@ from supernet.fitness import InheritedFitness, score_one_by_one
 from supernet.spaces.layout import Layout, Stage
 from supernet.spaces.shuffle import shuffle
 from supernet.training.loop import train
-from supernet.training.way import Way
+from supernet.training.way import Moment, Way
 
 MakeWay = Callable[[ChainSupernet], Way]
 MakeSpace = Callable[[], Family]
@@ -94,18 +95,25 @@ def resumed_to_the_bit(make: MakeWay) -> None:
 
 
 def after_step_leaves_the_network_alone(make: MakeWay) -> None:
-    """What a way does after a step changes neither weights nor statistics of the network, to the bit."""
+    """After what a way does beside a step, weights, statistics and modes of the network are what they were, to the bit.
+
+    (The loop puts statistics and modes back; weights are up to the way.)
+    """
     supernet = small_supernet()
     way = make(supernet)
-    inner = way.after_step
+    inner, before = way.after_step, {}
 
     def watched(network: Any, *rest: Any) -> None:
-        before = {name: value.clone() for name, value in network.state_dict().items()}
+        before.update({name: value.clone() for name, value in network.state_dict().items()})
         inner(network, *rest)
-        _assert_same(before, network.state_dict(), "after_step changed")
+
+    def compare(step: int) -> None:
+        if before:
+            _assert_same(before, supernet.state_dict(), "after_step changed")
+        assert all(module.training for module in supernet.modules()), "after_step changed a mode"
 
     vars(way)["after_step"] = watched  # in the way of the method, for this object alone
-    _train(supernet, way)
+    _train(supernet, way, on_step=compare)
 
 
 def own_parameters_move_and_are_saved(make: MakeWay) -> None:
@@ -136,6 +144,26 @@ def only_the_allowed_space_is_trained(make: MakeWay) -> None:
     for name, value in (*supernet.named_parameters(), *supernet.named_buffers()):
         assert id(value) in reachable or torch.equal(before[name], value), f"{name} was trained, which no allowed path uses"
     assert all(set(now) <= set(then) for now, then in zip(supernet.space.allowed, narrowed.allowed, strict=True)), "the space widened"
+
+
+def a_space_narrowed_while_training_is_kept(make: MakeWay) -> None:
+    """From the end of the epoch in which a space is narrowed, what was taken out of it is no longer trained."""
+    supernet = small_supernet()
+    way = make(supernet)
+    taken_out = supernet.chain[1].active(0, 0)  # the first operator of the first block, at its smaller width
+    at_the_time: dict[str, Tensor] = {}
+
+    def narrow(network: Any, held_out: Any, moment: Moment) -> SearchSpace | None:
+        if moment.epoch != 1:
+            return None
+        at_the_time.update({name: value.clone() for name, value in taken_out.state_dict().items()})
+        choice = network.space.choices[0]
+        return network.space.narrow({choice.name: choice.options[1:]})
+
+    vars(way)["end_of_epoch"] = narrow
+    _train(supernet, way)
+    assert all(0 not in indices for indices in supernet.space.allowed[:1]), "the space was not narrowed"
+    _assert_same(at_the_time, taken_out.state_dict(), "an option that was taken out was trained:")
 
 
 def global_generators_are_untouched(make: MakeWay) -> None:
@@ -187,6 +215,7 @@ WAY_CHECKS: tuple[Callable[[MakeWay], None], ...] = (
     after_step_leaves_the_network_alone,
     own_parameters_move_and_are_saved,
     only_the_allowed_space_is_trained,
+    a_space_narrowed_while_training_is_kept,
     global_generators_are_untouched,
     team_of_two_equals_one,
 )
@@ -199,10 +228,10 @@ def _train(supernet: ChainSupernet, way: Way, images: int = 96, **settings: Any)
 def _small_steps(make: MakeWay) -> dict[str, Tensor]:
     """Weights and way after steps so small that rounding stays rounding."""
     supernet = small_supernet()
-    torch.manual_seed(0)
     way = make(supernet)
-    _train(supernet, way, images=64, lr=0.002)
-    return {**supernet.state_dict(), **{f"way: {name}": value for name, value in _tensors(way.state_dict()).items()}}
+    losses = _train(supernet, way, images=64, lr=0.002)
+    owned = {f"way: {name}": value for name, value in _tensors(way.state_dict()).items()}
+    return {"losses": torch.tensor([list(found.values()) for found in losses]), **supernet.state_dict(), **owned}
 
 
 def _member(work: bytes, rank: int, folder: str) -> None:
@@ -349,7 +378,7 @@ def narrowed_space_keeps_the_weights(make: MakeSpace) -> None:
         supernet.space = space.narrow(some)
         assert supernet.space.contains(supernet.space.sample(20, np.random.default_rng(0))).all() or space.canonicalise is not None
         assert torch.equal(supernet(images, row), expected), "narrowing changed what a path computes"
-        assert supernet.subnet(row) is not None
+        assert torch.equal(supernet.subnet(row)(images), expected), "narrowing changed what a copy computes"
     _assert_same(before, supernet.state_dict(), "narrowing changed")
 
 

@@ -22,7 +22,7 @@ from evonas.study import History
 
 
 class EvolutionExplorer(Explorer):
-    """The first generation is random; every later one is half mutants and half crossovers of the all-time best.
+    """The first generation is random (or descends from `first`); every later one is half mutants and half crossovers of the all-time best.
 
     The sound default for a few hundred to a few thousand evaluations with cheap fitness. Where evaluations are dear, put a
     predictor in front of it (`ScreenedExplorer`). No candidate is proposed twice; infeasible ones are redrawn, at most ten

@@ -19,6 +19,7 @@ class RandomExplorer(Explorer):
         budget: bounds that every proposal keeps.
         seed: seeds every generation together with its number.
         generation_size: trials drawn together; the trajectory depends on it, its quality does not.
+        first: architectures to try before anything else, see `Explorer`.
     """
 
     def propose(self, history: History, start: int, size: int) -> Population:

@@ -13,6 +13,7 @@ from sklearn.pipeline import make_pipeline
 
 from evonas.errors import UsageError
 from evonas.space import Population, SearchSpace
+from evonas.tables import TooWide
 from predictors.costs import Part
 from predictors.devices.known import FEWEST_ALONE, FEWEST_TO_LEARN, KnownDevices, MeasuredDevice, read_device, read_devices
 from predictors.devices.table import LatencyTable, Residual, additive
@@ -97,7 +98,11 @@ def learned_table(path: Path, space: SearchSpace, parts: Sequence[Part]) -> tupl
     cost = learned(space, device, known)
     table, explained = additive(space, device.name, cost, [part.choices for part in parts if part.choices])
     share = f"{100 * explained:.1f} %"
-    if table(space.population(table.extremes(space))).min() <= 0:
+    try:
+        ends = table.extremes(space)
+    except TooWide as error:
+        raise UsageError(f"The latency of {device.name} cannot be bounded: {error}. Give a latency table (JSON).") from None
+    if table(space.population(ends)).min() <= 0:
         raise UsageError(
             f"The latencies in {path} grow so steeply that no sum of blocks describes them (the best explains {share}). Measure more "
             f"networks, or give a latency table (JSON)."

@@ -100,7 +100,6 @@ def largest_difference(module: nn.Module, path: Path, images: torch.Tensor) -> f
 
 def differences(module: nn.Module, path: Path, images: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
     """The file's outputs minus PyTorch's for the same images, and PyTorch's: each of the shape of the outputs."""
-    _list_operators_once()
     plain = copy.deepcopy(module).to("cpu").eval()
     with torch.no_grad():
         expected = plain(images.float().cpu()).numpy()
@@ -156,7 +155,13 @@ def command_backend(command: str) -> Backend:
 
 
 def measure(module: nn.Module, input_shape: tuple[int, ...], backend: Backend = time_onnx) -> float:
-    """Milliseconds of one image: the module is exported into a temporary file and handed to the backend."""
+    """Milliseconds of one image: the module is exported into a temporary file and handed to the backend.
+
+    Raises:
+        UsageError: the module takes several tensors.
+    """
+    if not all(isinstance(size, int) for size in input_shape):
+        raise UsageError("A block that takes several tensors cannot be timed by itself; give a latency table, or leave latency out.")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "measured.onnx"
         export(module, input_shape, path)

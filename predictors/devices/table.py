@@ -92,6 +92,8 @@ class LatencyTable:
                 running.append({"choices": names, "states": len(table.values), "milliseconds": finite, "hands_on": hands_on})
         residual = asdict(self.residual) if self.residual else None
         content = {"device": self.device, "unit": self.unit, "constant": self.blocks.constant, "choices": choices}
+        columns = [column for table in self.blocks.tables for column in table.columns]
+        content |= {"overlapping": True} if len(set(columns)) < len(columns) else {}
         content |= {"by_state": running} if running else {}
         write_json(path, {**content, "slope": self.slope, "intercept": self.intercept, "residual": residual})
 
@@ -118,7 +120,7 @@ def read_table(path: Path, space: SearchSpace) -> LatencyTable:
         tables.append(CostTable(columns, values.reshape([len(space.choices[column].options) for column in columns])))
     covered = [column for table in tables for column in table.columns]
     tables += (running := [_by_state(path, space, entry) for entry in content.get("by_state", [])])
-    if running:  # what a piece costs depends on what arrives: several tables may read a choice
+    if running or content.get("overlapping") is True:  # several tables may read a choice
         covered = list({column for table in tables for column in table.columns})
     for column, name in enumerate(space.names):
         if covered.count(column) != 1:
@@ -151,7 +153,8 @@ def measure_blocks(
         on_progress: called with the share of options done.
     """
     known: dict[tuple[str, Shape], float] = {}
-    total = sum(len(part.input_shapes) * math.prod(len(space.allowed[c]) for c in part.choices) for part in parts)
+    priced = [part for part in parts if part.following is None]
+    total = sum(len(part.input_shapes) * math.prod(len(space.allowed[c]) for c in part.choices) for part in priced)
     done = 0
 
     def milliseconds(module: nn.Module, input_shape: Shape) -> float:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import optuna
 import typer
 
 from evonas.errors import UsageError, unknown
+from evonas.registry import Entry
 from recipes.runner.measure import measure_device
 from recipes.runner.registry import RECIPES
 
@@ -41,8 +43,11 @@ def list_all() -> None:
     from recipes.runner.progress import console
     from supernet.loading import DATA_SETS
     from supernet.spaces import SPACES
+    from supernet.training.registry import WAYS
 
-    for title, entries in (("recipes", RECIPES), ("search spaces", SPACES), ("explorers", EXPLORERS), ("predictors", SCREENS)):
+    titles = ("recipes", "search spaces", "ways of training", "explorers", "predictors")
+    lists: tuple[Mapping[str, Entry[Any]], ...] = (RECIPES, SPACES, WAYS, EXPLORERS, SCREENS)
+    for title, entries in zip(titles, lists, strict=True):
         table = Table("name", "what it is", "paper", title=title, title_justify="left", title_style="bold")
         for item in entries.values():
             table.add_row(item.name, item.summary, item.paper)

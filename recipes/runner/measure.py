@@ -21,7 +21,7 @@ from predictors.devices.transfer import worth_measuring
 from recipes.runner import options as o
 from recipes.runner.progress import bar, say
 from supernet import ChainSupernet, load
-from supernet.spaces.registry import SPACES, supernet_of
+from supernet.spaces.registry import require_supernet, supernet_of
 
 CANDIDATES = 2000
 
@@ -62,7 +62,7 @@ def measure_device(
     if path.suffix != ".csv":
         raise UsageError(f"The device file {out} has no name that ends in .csv; expected one, such as devices/board.csv.")
     own = {"layout": layout, "widths": o.numbers(widths), "depths": o.numbers(depths), "squeeze_excite": squeeze_excite or None}
-    SPACES.pick(space)
+    require_supernet(space)
     backend: Backend = time_onnx if command is None else command_backend(command)
     images = load(data, image_size=image_size)
     given = {name: value for name, value in own.items() if value is not None}

@@ -16,6 +16,7 @@ import optuna
 from evonas.errors import UsageError
 from evonas.files import read_json, write_json
 from evonas.study import open_study
+from evonas.units import split_units
 from recipes.runner.registry import RECIPES
 
 LOCK = ".lock"
@@ -136,13 +137,9 @@ def finished(path: str | Path) -> Path:
     return folder
 
 
-def read_result(folder: Path) -> dict[str, Any]:
-    """What a finished run came to.
-
-    Raises:
-        UsageError: it is damaged, or was written before costs stood there with their units.
-    """
-    result: dict[str, Any] = read_json(folder / "result.json")
+def read_result(path: Path) -> dict[str, Any]:
+    """What a run or its search came to, from `result.json` or `winner.json`, whichever version wrote it."""
+    result: dict[str, Any] = read_json(path)
     if "costs" in result and "units" not in result:
-        raise UsageError(f"{folder} was finished by an older evonas. Run its command again: it goes on, and writes a report.")
+        result["costs"], result["units"] = split_units(result["costs"])
     return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -30,9 +31,10 @@ SPACES: Registry[SpaceEntry] = Registry("space", "supernet.spaces")
 
 
 def space(name: str, *, summary: str, paper: str = "", supernet: bool = True) -> Callable[[M], M]:
-    """Registers a function `(image_shape, classes, **settings)` that gives a supernet or a family of networks that stand alone.
+    """Registers a function `(image_shape, classes, *, seed, **settings)` that gives a supernet.
 
-    Its name is what `--space` takes and what a delivered `model.pt` is read by, so the settings have to be plain data.
+    Its name is what `--space` takes and what a delivered `model.pt` is read by, so the settings have to be plain data. A family of networks
+    that stand alone says `supernet=False` and takes no seed.
     """
 
     def register(make: M) -> M:
@@ -42,17 +44,28 @@ def space(name: str, *, summary: str, paper: str = "", supernet: bool = True) ->
     return register
 
 
-def supernet_of(name: str, image_shape: tuple[int, int, int], classes: int, **settings: Any) -> ChainSupernet:
-    """The supernet of a registered space.
+def require_supernet(name: str) -> SpaceEntry:
+    """A registered space whose networks are trained as one.
 
     Raises:
-        UsageError: an unknown space, one whose networks are trained on their own, or settings that it does not take.
+        UsageError: an unknown space, or one whose networks are trained on their own.
     """
     entry = SPACES.pick(name)
     if not entry.supernet:
         raise UsageError(f"The networks of the space {name} have no supernet; expected a space that has one (evonas list).")
+    return entry
+
+
+def supernet_of(name: str, image_shape: tuple[int, int, int], classes: int, **settings: Any) -> ChainSupernet:
+    """The supernet of a registered space.
+
+    Raises:
+        UsageError: see `require_supernet`; or settings that the space does not take.
+    """
+    make = require_supernet(name).make
     try:
-        made: ChainSupernet = entry.make(image_shape, classes, **settings)
+        inspect.signature(make).bind(image_shape, classes, **settings)
     except TypeError as error:
-        raise UsageError(f"The space {name} {str(error).split(') ')[-1]}; leave it out.") from None
+        raise UsageError(f"The space {name} {error}; leave it out.") from None
+    made: ChainSupernet = make(image_shape, classes, **settings)
     return made

@@ -128,8 +128,11 @@ def set_space(network: Any, space: SearchSpace) -> None:
 
 
 def _load_way(way: Way, content: dict[str, Any]) -> None:
+    state = content["way"]
+    if {"decks", "left"} & set(state):  # as ways without parameters were saved before
+        state = {"_extra_state": state}
     try:
-        way.load_state_dict(content["way"])
+        way.load_state_dict(state)
     except (RuntimeError, KeyError, TypeError, ValueError) as error:
         raise UsageError(
             f"The checkpoint was written by another way of training, or another version of it ({_shortly(error)}). Start over with --fresh."

@@ -38,7 +38,7 @@ class FairPaths(PathWay):
         rows = np.empty((max(map(len, space.allowed)), len(space)), dtype=np.int64)
         for row in rows:
             for column, options in enumerate(space.allowed):
-                deck = decks[column] or rng.permutation(options).tolist()
+                deck = [option for option in decks[column] if option in options] or rng.permutation(options).tolist()
                 row[column], decks[column] = deck[0], deck[1:]
         self._decks = decks
         return rows

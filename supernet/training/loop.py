@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from evonas.errors import UsageError
 from evonas.space import SearchSpace
 from supernet.data import Batch, Part, Share
 from supernet.device import autocast, place
+from supernet.evaluation import left_as_it_was
 from supernet.slicing import WideConv
 from supernet.training import team
 from supernet.training.checkpoint import load_checkpoint, resume, save_checkpoint, set_space
@@ -93,45 +93,47 @@ def train(
     losses: list[dict[str, float]] = []
     if content := team.from_first(load_checkpoint(checkpoint, identity) if checkpoint is not None and checkpoint.exists() else None):
         losses = resume(content, network, optimizer, way, epochs)
+    team.same_everywhere(way)
     one_step = team.parallel(_Step(network, way))
     clipped = [*network.parameters(), *way.parameters()]
+    devices = [device] if device.type == "cuda" else []
     learns_beside = type(way).after_step is not Way.after_step
-    with team.joint_batch_norm(network):
-        for epoch in range(len(losses), epochs):
-            network.train()
-            rng = np.random.default_rng([seed, epoch])
-            means = _Means(device)
-            beside = _endless(held_out, batch_size, (seed, epoch), device)
-            with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-                torch.manual_seed(int(rng.integers(1 << 62)) + team.rank())
-                for step, batch in enumerate(part.epoch(batch_size, (seed, epoch), device, share)):
-                    rate = final_lr + (lr - final_lr) * schedule(epoch + step / steps, epochs, warmup_epochs, decay)
-                    moment = Moment(epoch, epochs, epoch * steps + step, epochs * steps, rate)
-                    for group in optimizer.param_groups:
-                        group["lr"] = rate
-                    optimizer.zero_grad(set_to_none=True)
-                    with autocast(device):
-                        parts = one_step(batch, moment, rng)
-                    parts["loss"].backward()
-                    team.average_gradients(way.parameters())
-                    torch.nn.utils.clip_grad_norm_([p for p in clipped if p.grad is not None], clip)
-                    optimizer.step()
-                    means.add(parts)
-                    if learns_beside:
-                        with _standing_still(network):
-                            way.after_step(network, batch, next(beside, None), moment, rng)
-                    if step % 16 == 15 or step == steps - 1:
-                        found = means.values()
-                        _require_finite(found["loss"], "loss", epoch, rate)
-                        if on_progress is not None:
-                            on_progress((epoch + (step + 1) / steps) / epochs, found)
-                    if on_step is not None:
-                        on_step(epoch * steps + step + 1)
-            _require_finite(float(sum(p.detach().abs().sum() for p in network.parameters())), "sum of the weights", epoch, rate)
-            losses.append(found)
-            _narrow(network, way.end_of_epoch(network, held_out, moment))
-            if checkpoint is not None and team.rank() == 0:
-                save_checkpoint(checkpoint, network, optimizer, way, identity, losses, epochs)
+    for epoch in range(len(losses), epochs):
+        network.train()
+        rng = np.random.default_rng([seed, epoch])
+        means = _Means(device)
+        beside = _endless(held_out, batch_size, (seed, epoch), device)
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(int(rng.integers(1 << 62)) + team.rank())
+            for step, batch in enumerate(part.epoch(batch_size, (seed, epoch), device, share)):
+                rate = final_lr + (lr - final_lr) * schedule(epoch + step / steps, epochs, warmup_epochs, decay)
+                moment = Moment(epoch, epochs, epoch * steps + step, epochs * steps, rate)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                optimizer.zero_grad(set_to_none=True)
+                with autocast(device), team.joint_batch_norm(network):
+                    parts = one_step(batch, moment, rng)
+                parts["loss"].backward()
+                team.average_gradients(way.parameters())
+                torch.nn.utils.clip_grad_norm_([p for p in clipped if p.grad is not None], clip)
+                optimizer.step()
+                means.add(parts)
+                if learns_beside:
+                    with _beside(network, (seed, moment.step, 2), devices):
+                        way.after_step(network, batch, next(beside, None), moment, rng)
+                if step % 16 == 15 or step == steps - 1:
+                    found = means.values()
+                    _require_finite(found["loss"], "loss", epoch, rate)
+                    if on_progress is not None:
+                        on_progress((epoch + (step + 1) / steps) / epochs, found)
+                if on_step is not None:
+                    on_step(epoch * steps + step + 1)
+        _require_finite(float(sum(p.detach().abs().sum() for p in network.parameters())), "sum of the weights", epoch, rate)
+        losses.append(found)
+        _narrow(network, way.end_of_epoch(network, held_out, moment))
+        team.same_everywhere(way)
+        if checkpoint is not None and team.rank() == 0:
+            save_checkpoint(checkpoint, network, optimizer, way, identity, losses, epochs)
     network.eval()
     return losses
 
@@ -149,7 +151,7 @@ class _Step(nn.Module):
         found = self._way[0].step(self.network, batch, moment, rng)
         if isinstance(found, Tensor):
             return {"loss": found}
-        return {"loss": torch.stack(list(found.values())).sum(), **{name: part.detach() for name, part in found.items()}}
+        return {**{name: part.detach() for name, part in found.items()}, "loss": torch.stack(list(found.values())).sum()}
 
 
 class _Means:
@@ -196,17 +198,12 @@ def _endless(held_out: Part | None, batch_size: int, seed: tuple[int, int], devi
 
 
 @contextmanager
-def _standing_still(network: nn.Module) -> Iterator[None]:
-    """Batch norm takes no statistics; whoever leaves a gradient in the network is told."""
-    layers = [layer for layer in network.modules() if isinstance(layer, _BatchNorm) and layer.track_running_stats]
+def _beside(network: nn.Module, seed: tuple[int, ...], devices: Sequence[torch.device]) -> Iterator[None]:
+    """For what learns after a step: the network is left as it was, chance is the same in every process, and gradients are refused."""
     network.zero_grad(set_to_none=True)
-    for layer in layers:
-        layer.track_running_stats = False
-    try:
+    with left_as_it_was(network), torch.random.fork_rng(devices=devices):
+        torch.manual_seed(int(np.random.default_rng(seed).integers(1 << 62)))
         yield
-    finally:
-        for layer in layers:
-            layer.track_running_stats = True
     if any(parameter.grad is not None for parameter in network.parameters()):
         raise RuntimeError("after_step sent gradients into the network's weights; use supernet.training.way.learn, or torch.autograd.grad")
 

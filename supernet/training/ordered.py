@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from evonas.errors import UsageError
 from evonas.space import Population, SearchSpace
 from supernet.training.paths import PathWay
 from supernet.training.registry import way
@@ -36,10 +37,18 @@ class OrderedPaths(PathWay):
         self._left: list[int] = []
 
     def paths(self, space: SearchSpace, rng: np.random.Generator) -> Population:
-        """The path of the next step: shape (1, choices)."""
+        """The path of the next step: shape (1, choices); networks that the space does not allow lose their turns.
+
+        Raises:
+            UsageError: it allows none of them.
+        """
+        inside = space.contains(self.population)
+        self._left = [row for row in self._left if inside[row]]
         if not self._left:
-            n = len(self.population)
-            self._left = (rng.permutation(n) if self.reshuffle else np.arange(n)).tolist()
+            rows = np.flatnonzero(inside)
+            if not len(rows):
+                raise UsageError(f"None of the {len(self.population)} listed networks is in the space; expected one that is allowed.")
+            self._left = (rng.permutation(rows) if self.reshuffle else rows).tolist()
         return self.population[[self._left.pop(0)]]
 
     def get_extra_state(self) -> dict[str, Any]:

@@ -24,7 +24,11 @@ def way(name: str, *, summary: str, paper: str = "", make: Make | None = None) -
     """
 
     def register(kind: C) -> C:
-        WAYS.add(Entry(name, summary, paper, make or (lambda supernet: kind())))
+        def plain(supernet: ChainSupernet) -> Way:
+            return kind()
+
+        plain.__module__, plain.__qualname__ = kind.__module__, kind.__qualname__
+        WAYS.add(Entry(name, summary, paper, make or plain))
         return kind
 
     return register

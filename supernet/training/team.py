@@ -77,6 +77,12 @@ def mean(value: Tensor) -> float:
     return float(value) / size()
 
 
+def same_everywhere(module: nn.Module) -> None:
+    """What the first process holds in a module's state, on all of them."""
+    if size() > 1:
+        module.load_state_dict(from_first(module.state_dict()))
+
+
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Gradients of parameters that are no part of a `parallel` module; the same ones have a gradient in every process."""
     if size() > 1:

@@ -42,8 +42,8 @@ class Way(nn.Module):
 
     All of it is moved to the device, saved in every checkpoint and restored from it. Parameters that get a gradient in `step` are trained
     by the loop together with the network, without weight decay; what learns in `after_step` has an optimiser of the way's own.
-    In a team of processes every one calls `after_step` with the same held-out images and the same generator, so that what a way owns stays
-    the same everywhere without anybody's help.
+    In a team of processes every one calls `after_step` with the same held-out images, generator and seed of torch, so that all learn the
+    same; after every epoch they take over what the first one has.
 
     Attributes:
         held_out: share of the training images that the loop sets aside for `after_step` and `end_of_epoch`; no step trains on them.
@@ -79,12 +79,12 @@ class Way(nn.Module):
     def after_step(self, network: Any, batch: Batch, held_out: Batch | None, moment: Moment, rng: np.random.Generator) -> None:
         """The weights have moved: what learns from them learns here. It leaves the network's weights alone.
 
-        Batch norm does not take statistics meanwhile. Gradients are asked for with `learn` or `torch.autograd.grad`: `backward` would send
-        them into the network's weights as well, which is refused.
+        Statistics and modes of the network are put back afterwards, so that paths may be scored as well. Gradients are asked for with
+        `learn` or `torch.autograd.grad`: `backward` would send them into the network's weights, which is refused.
 
         Args:
             network, moment, rng: as in `step`.
-            batch: that of the step.
+            batch: that of the step; in a team this process's share, so that what is learned from it drifts apart until the epoch ends.
             held_out: as many held-out images, augmented like the others; None where the way sets none aside.
         """
 

@@ -19,6 +19,7 @@ from evonas import (
     profile,
 )
 from evonas.testing import TableCost
+from evonas.units import split_units
 from predictors import AdditiveCost
 
 
@@ -205,3 +206,10 @@ def test_a_requested_bound_becomes_numbers_when_costs_are_known():
     assert RequestedBound.parse("macs=2..").resolve(space, costs) == Bound("macs", 2.0, np.inf, "")
     with pytest.raises(UsageError, match="here it asks for at least"):
         RequestedBound.parse("macs=90%..2").resolve(space, costs)
+
+
+def test_costs_of_files_from_before_get_their_units_back():
+    assert split_units({"macs": 5.0, "latency_ms": 2.0, "area_mm2": 3.0, "energy_mJ": 1.0, "own_score": 4.0}) == (
+        {"macs": 5.0, "latency": 2.0, "area": 3.0, "energy": 1.0, "own_score": 4.0},
+        {"macs": "", "latency": "ms", "area": "mm2", "energy": "mJ", "own_score": ""},
+    )

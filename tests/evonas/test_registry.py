@@ -8,6 +8,8 @@ import pytest
 
 from evonas import EXPLORERS, UsageError
 from evonas.registry import Entry, Registry
+from supernet import UniformPaths
+from supernet.training.registry import way
 
 LISTS = [
     ("evonas", "EXPLORERS"),
@@ -41,6 +43,15 @@ def test_names_are_taken_once_and_unknown_ones_get_the_nearest():
     parts.add(Entry("one", "", "", len))
     with pytest.raises(UsageError, match="two of the part 'one'"):
         parts.add(Entry("one", "", "", max))
+    parts.add(Entry("two", "", "", lambda: 1))
+    with pytest.raises(UsageError, match="two of the part 'two'"):
+        parts.add(Entry("two", "", "", lambda: 2))
+    with pytest.raises(UsageError, match="two of the way 'uniform'"):
+
+        @way("uniform", summary="mine")
+        class Mine(UniformPaths):
+            pass
+
     with pytest.raises(UsageError, match="Did you mean 'one'"):
         parts.pick("on")
 

@@ -242,3 +242,15 @@ def test_a_table_whose_blocks_depend_on_what_arrives_is_read_back(tmp_path):
     (tmp_path / "t.json").write_text(json.dumps(content))
     with pytest.raises(UsageError, match="a table by state is malformed"):
         read_table(tmp_path / "t.json", space)
+
+
+def test_tables_that_share_a_choice_are_read_back(tmp_path):
+    space = SearchSpace((Choice("a", ("x", "y")), Choice("b", ("x", "y"))))
+    tables = (CostTable((0, 1), np.array([[1.0, 2.0], [3.0, 4.0]])), CostTable((1,), np.array([0.5, 0.25])))
+    LatencyTable("board", AdditiveCost("ms", 0.0, tables)).save(tmp_path / "t.json", space)
+    assert read_table(tmp_path / "t.json", space)(space.enumerate()).tolist() == [1.5, 2.25, 3.5, 4.25]
+
+
+def test_a_block_that_takes_several_tensors_is_not_timed():
+    with pytest.raises(UsageError, match="takes several tensors cannot be timed"):
+        measure(nn.Identity(), ((2, 4, 4), (2, 4, 4)))

@@ -263,12 +263,14 @@ def test_unknown_commands_and_help(monkeypatch):
 
 def test_list_shows_everything_that_is_registered():
     from evonas import EXPLORERS
+    from predictors.screens import SCREENS
     from recipes.runner.registry import RECIPES
     from supernet.loading import DATA_SETS
     from supernet.spaces import SPACES
+    from supernet.training.registry import WAYS
 
     printed = here("list").stdout
-    for name in (*RECIPES, *EXPLORERS, *SPACES, *DATA_SETS):
+    for name in (*RECIPES, *EXPLORERS, *SPACES, *WAYS, *SCREENS, *DATA_SETS):
         assert name in printed
 
 

@@ -113,6 +113,8 @@ def test_again_it_does_nothing_new(finished, capsys):
         ({"way": "fairly"}, "fair"),
         ({"way": "warm-up"}, "expected --space shuffle-widths"),
         ({"way": "warm-up", "space": "shuffle-widths"}, "expected --causes BCE"),
+        ({"way": "mixtures"}, "expected --causes CE"),
+        ({"space": "skip"}, "have no supernet"),
         ({"table": "x.json"}, "--space two-node"),
         ({"causes": "AF"}, "'F'"),
         ({"table": "missing.json", "space": "macro"}, "missing.json"),

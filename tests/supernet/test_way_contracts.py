@@ -7,7 +7,7 @@ from torch import nn
 
 from evonas import SearchSpace, UsageError
 from evonas.testing import TableCost
-from supernet import BinnedPaths, OrderedPaths, UniformPaths
+from supernet import BinnedPaths, FairPaths, InheritedFitness, OrderedPaths, UniformPaths
 from supernet import testing as t
 from supernet.training.checkpoint import load_checkpoint, restore
 from supernet.training.registry import WAYS
@@ -125,6 +125,7 @@ class Lonely(Learner):
         (Meddler, t.after_step_leaves_the_network_alone),
         (Idle, t.own_parameters_move_and_are_saved),
         (Trespasser, t.only_the_allowed_space_is_trained),
+        (Trespasser, t.a_space_narrowed_while_training_is_kept),
         (Careless, t.global_generators_are_untouched),
         pytest.param(Lonely, t.team_of_two_equals_one, marks=pytest.mark.serial),
     ],
@@ -173,6 +174,48 @@ def test_a_supernet_of_another_run_brings_its_space_and_what_its_way_has_learned
     elsewhere.space = elsewhere.space.narrow({elsewhere.space.names[0]: ["xception"]})
     with pytest.raises(UsageError, match="narrowed to one that is not part of it"):
         restore(elsewhere, Learner(), content)
+
+
+def test_paths_may_be_scored_after_a_step():
+    """With statistics of their own, as outside of training; the network keeps its own, and its mode."""
+    images, found = t.training_images(64), {}
+
+    class Scorer(UniformPaths):
+        def after_step(self, network, batch, held_out, moment, rng):
+            if moment.step == moment.steps - 1:
+                population = network.space.sample(3, np.random.default_rng(0))
+                found["inside"] = InheritedFitness(network, images, images).likelihood(population)
+                found["modes"] = {module.training for module in network.modules()}
+            network.eval()
+
+        def end_of_epoch(self, network, held_out, moment):
+            found["after"] = {module.training for module in network.modules()}
+
+    supernet = t.small_supernet()
+    t._train(supernet, Scorer())
+    population = supernet.space.sample(3, np.random.default_rng(0))
+    np.testing.assert_allclose(found["inside"], InheritedFitness(supernet, images, images).likelihood(population), atol=1e-6)
+    assert found["modes"] == found["after"] == {True}
+
+
+def test_checkpoints_of_fair_training_from_before_go_on(tmp_path):
+    """Decks stood in the state by themselves once."""
+    supernet, way = t.small_supernet(), FairPaths()
+    t._train(supernet, way, checkpoint=tmp_path / "c.pt", identity="x")
+    content = torch.load(tmp_path / "c.pt", weights_only=True)
+    content["way"] = content["way"]["_extra_state"]
+    restored = FairPaths()
+    restore(t.small_supernet(), restored, content)
+    assert restored.get_extra_state() == way.get_extra_state()
+
+
+def test_an_architecture_an_image_is_trained_in_one_process(monkeypatch):
+    supernet, images = t.small_supernet(), torch.zeros(2, 1, 8, 8)
+    population = np.array([[0] * len(supernet.space), [1] * len(supernet.space)])
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.distributed.get_world_size", lambda: 2)
+    with pytest.raises(UsageError, match="run this without torchrun"):
+        supernet.train()(images, population)
 
 
 def test_gradients_that_after_step_leaves_in_the_network_are_refused():

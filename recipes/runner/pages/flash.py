@@ -37,7 +37,7 @@ def write_flash_report(path: str | Path) -> Path:
         UsageError: the run has no result.
     """
     folder = finished(path)
-    result, config = read_result(folder), read_json(folder / "config.json")
+    result, config = read_result(folder / "result.json"), read_json(folder / "config.json")
     shape = dict(result["family"])
     family = skip_cells(tuple(shape.pop("image_shape")), shape.pop("classes"), **shape)
     history = History.of(open_study(folder / "study.log", "samples"), family.space)

@@ -23,7 +23,7 @@ def write_gap_report(path: str | Path) -> Path:
         UsageError: the run has no result.
     """
     folder = finished(path)
-    result, config = read_result(folder), read_json(folder / "config.json")
+    result, config = read_result(folder / "result.json"), read_json(folder / "config.json")
     diagnosis = result["diagnosis"]
     shared, alone = (np.array(result["accuracies"][side]) for side in ("shared", "alone"))
     images = [

@@ -32,7 +32,7 @@ def write_report(path: str | Path, predictor: Predictor | None = None) -> Path:
         UsageError: the run has no result.
     """
     folder = finished(path)
-    result, config = read_result(folder), read_json(folder / "config.json")
+    result, config = read_result(folder / "result.json"), read_json(folder / "config.json")
     study, control = studies_of(folder, config.get("storage"))
     space = space_of(study)
     histories = [History.of(s, space) for s in (study, control)]
