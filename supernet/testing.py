@@ -378,7 +378,8 @@ def narrowed_space_keeps_the_weights(make: MakeSpace) -> None:
         supernet.space = space.narrow(some)
         assert supernet.space.contains(supernet.space.sample(20, np.random.default_rng(0))).all() or space.canonicalise is not None
         assert torch.equal(supernet(images, row), expected), "narrowing changed what a path computes"
-        assert torch.equal(supernet.subnet(row)(images), expected), "narrowing changed what a copy computes"
+        copied = supernet.subnet(row).eval()(images)
+        assert (copied - expected).abs().max() <= 1e-5 * max(1.0, float(expected.abs().max())), "narrowing changed what a copy computes"
     _assert_same(before, supernet.state_dict(), "narrowing changed")
 
 
