@@ -23,7 +23,7 @@ from predictors.devices.runtime import run as run_onnx
 from recipes.runner.delivery import load_model
 from supernet import load, mbconv
 
-SMALL = ["--data", "digits", "--epochs", "6", "--retrain-epochs", "6", "--evaluations", "120", "--depths", "1,2,1", "--device", "cpu"]
+SMALL = ["--data", "digits", "--epochs", "4", "--retrain-epochs", "4", "--evaluations", "120", "--depths", "1,2,1", "--device", "cpu"]
 
 
 @pytest.fixture(scope="module")

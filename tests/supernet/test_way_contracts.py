@@ -31,12 +31,6 @@ def test_ways(name, check):
     check(WAY_MAKES[name])
 
 
-@pytest.mark.serial
-def test_teams():
-    """Every registered way, and one that owns things."""
-    t.teams_of_two_equal_one({**WAY_MAKES, "learner": lambda supernet: Learner()})
-
-
 class Learner(UniformPaths):
     """A way that owns something: a temperature learned by the loop, and a board learned on held-out images."""
 
@@ -127,12 +121,19 @@ class Lonely(Learner):
         (Trespasser, t.only_the_allowed_space_is_trained),
         (Trespasser, t.a_space_narrowed_while_training_is_kept),
         (Careless, t.global_generators_are_untouched),
-        pytest.param(Lonely, t.team_of_two_equals_one, marks=pytest.mark.serial),
     ],
 )
 def test_broken_ways_fail(broken, check):
     with pytest.raises(AssertionError):
         check(lambda supernet: broken())
+
+
+@pytest.mark.serial
+def test_teams():
+    """Every registered way and one that owns things train in a team what they train alone; one that learns from its share does not."""
+    makes = {**WAY_MAKES, "learner": lambda supernet: Learner(), "lonely": lambda supernet: Lonely()}
+    found = t.team_differences(makes)
+    assert list(found) == ["lonely"], found
 
 
 def test_a_way_names_its_losses_and_sets_images_aside():
