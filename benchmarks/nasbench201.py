@@ -1,6 +1,7 @@
 """A supernet of NAS-Bench-201 against the published accuracies of its cells: tau by accuracy and by likelihood, beside cheap scores.
 
-CIFAR-10 at 16 pixels. Single uniform paths, 300 random cells that have a path, statistics of their own (512 images), 1,000 search images.
+CIFAR-10 at 16 pixels. Single uniform paths (or five fair ones a step), 300 random cells that have a path, statistics of their own (512
+images), 1,000 search images.
 Rows and checkpoints are kept; run again to go on. About ten minutes a seed on one core, half of it training.
 
     OMP_NUM_THREADS=1 python benchmarks/nasbench201.py --data cifar16.npz --table nasbench201_accuracy.npz
@@ -23,10 +24,11 @@ from evonas.ranks import fused
 from evonas.tabular import Table
 from evonas.tabular import nasbench201 as read_table
 from predictors import macs, naswot, params
-from supernet import ImageData, InheritedFitness, UniformPaths, load, nasbench201, train
+from supernet import ImageData, InheritedFitness, load, nasbench201, train
+from supernet.training.registry import WAYS
 
 CELLS, CALIBRATION, SEARCHED, NASWOT_IMAGES = 300, 512, 1000, 64
-SETTINGS: dict[str, Any] = {"batch_size": 64, "lr": 0.05, "weight_decay": 5e-4}
+SETTINGS: dict[str, Any] = {"batch_size": 64, "weight_decay": 5e-4}
 
 
 def main() -> None:
@@ -34,7 +36,9 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="CIFAR-10 at 16 pixels, .npz")
     parser.add_argument("--table", type=Path, required=True, help="NAS-Bench-201, .npz")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0])
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=24)
+    parser.add_argument("--way", default="uniform", choices=("uniform", "fair"))
+    parser.add_argument("--lr", type=float, default=0.05)
     parser.add_argument("--out", type=Path, default=Path("runs/benchmark_nasbench201"))
     a = parser.parse_args()
     torch.set_num_threads(1)
@@ -49,7 +53,8 @@ def main() -> None:
         "naswot": np.array(rows.row("naswot", partial(zero_cost, images, cells), quiet=True)["scores"]),
     }
     for seed in a.seeds:
-        row = rows.row(f"{seed}, {a.epochs} epochs", partial(trained, images, cells, seed, a.epochs, a.out), quiet=True)
+        setting = {"seed": seed, "epochs": a.epochs, "lr": a.lr}
+        row = rows.row(f"{a.way} {setting}", partial(trained, images, cells, a.way, setting, a.out), quiet=True)
         print(f"seed {seed}: {row['seconds']:.0f} s of training, loss {row['loss']:.3f}", flush=True)
         likelihood = np.array(row["likelihood"])
         scores |= {f"accuracy, seed {seed}": np.array(row["accuracy"]), f"likelihood, seed {seed}": likelihood}
@@ -69,11 +74,11 @@ def sample(table: Table) -> np.ndarray:
     return population[reached][:CELLS]
 
 
-def trained(images: ImageData, cells: np.ndarray, seed: int, epochs: int, out: Path) -> dict[str, Any]:
+def trained(images: ImageData, cells: np.ndarray, way: str, setting: dict[str, Any], out: Path) -> dict[str, Any]:
     """A supernet trained and its scores of the cells."""
-    supernet, start = nasbench201(images.image_shape, seed=seed), time.perf_counter()
-    checkpoint, identity = out / f"supernet-{seed}-{epochs}.pt", {"seed": seed, "epochs": epochs}
-    losses = train(supernet, UniformPaths(), images.train, epochs=epochs, seed=seed, checkpoint=checkpoint, identity=identity, **SETTINGS)
+    supernet, start = nasbench201(images.image_shape, seed=setting["seed"]), time.perf_counter()
+    checkpoint = out / f"{way}-{'-'.join(map(str, setting.values()))}.pt"
+    losses = train(supernet, WAYS[way].make(supernet), images.train, checkpoint=checkpoint, identity=setting, **setting, **SETTINGS)
     seconds = time.perf_counter() - start
     fitness = InheritedFitness(supernet, images.search.head(SEARCHED), images.train.head(CALIBRATION))
     accuracy, likelihood = fitness.both(cells)

@@ -208,7 +208,7 @@ def team_differences(makes: Mapping[str, MakeWay]) -> dict[str, str]:
             for name, expected in alone.items():
                 assert together[name].keys() == expected.keys(), f"{name}: process {rank} ended with other tensors"
                 for tensor, value in expected.items():
-                    if not torch.allclose(together[name][tensor].double(), value.double(), rtol=1e-3, atol=1e-4):
+                    if not torch.allclose(together[name][tensor].double(), value.double(), rtol=1e-4, atol=2e-5):
                         differences[name] = f"process {rank} of {name} ended with another {tensor}"
     return differences
 

@@ -17,7 +17,7 @@ from predictors import count_macs, count_params, macs, params
 from supernet.testing import SPACE_CHECKS, WAY_CHECKS, team_of_two_equals_one
 
 SOURCE = Path(__file__).with_name("user_recipe.py")
-COMMAND = "sandwich --data digits --epochs 3 --evaluations 60 --budget elements=50% --device cpu --out run"
+COMMAND = "sandwich --data digits --epochs 2 --evaluations 50 --budget elements=50% --device cpu --out run"
 
 
 @pytest.fixture(scope="module")
