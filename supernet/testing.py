@@ -269,10 +269,7 @@ def _global_generators() -> tuple[Any, ...]:
 
 def path_equals_subnet(make: MakeSpace) -> None:
     """A path inside of the supernet computes what its copy computes, in training and after it; and so it does with others in one batch."""
-    family = make()
-    if not isinstance(family, ChainSupernet):
-        return
-    supernet, population, images = _prepared(family)
+    supernet, population, images = _prepared(make())
     with torch.no_grad():
         for row in population:
             copied = supernet.subnet(row)
@@ -297,10 +294,7 @@ def path_equals_subnet(make: MakeSpace) -> None:
 
 def gradients_stay_on_the_path(make: MakeSpace) -> None:
     """A step over a path gives gradients to the parameters that its modules hold, and to no others."""
-    family = make()
-    if not isinstance(family, ChainSupernet):
-        return
-    supernet, population, images = _prepared(family)
+    supernet, population, images = _prepared(make())
     supernet.train()
     supernet(images, population[0]).square().sum().backward()
     used = {id(parameter) for module in supernet.active(population[0]) for parameter in module.parameters()}
@@ -311,10 +305,7 @@ def gradients_stay_on_the_path(make: MakeSpace) -> None:
 
 def costs_equal_counted_ones(make: MakeSpace) -> None:
     """The parts of a network add up to it, in parameters and in multiply-accumulates as torch counts them."""
-    family = make()
-    if not isinstance(family, ChainSupernet):
-        return
-    supernet, population, _ = _prepared(family)
+    supernet, population, _ = _prepared(make())
     parts = supernet.parts()
     for row in population:
         state, sums = 0, np.zeros(2)
@@ -331,10 +322,7 @@ def costs_equal_counted_ones(make: MakeSpace) -> None:
 
 def walk_equals_loop(make: MakeSpace) -> None:
     """The prefix walk scores a population as the candidate-by-candidate loop does."""
-    family = make()
-    if not isinstance(family, ChainSupernet):
-        return
-    supernet, population, images = _prepared(family)
+    supernet, population, images = _prepared(make())
     population = np.concatenate([population, population[:2], population[::-1]])
     population[: len(population) // 2, 0] = population[0, 0]
     population = supernet.space.canonical(population)
@@ -366,10 +354,7 @@ def onnx_equals_pytorch(make: MakeSpace) -> None:
 
 def narrowed_space_keeps_the_weights(make: MakeSpace) -> None:
     """Narrowing a supernet's space changes no weight and no output, and what is sampled then lies inside."""
-    family = make()
-    if not isinstance(family, ChainSupernet):
-        return
-    supernet, population, images = _prepared(family)
+    supernet, population, images = _prepared(make())
     row = population[0]
     before = {name: value.clone() for name, value in supernet.state_dict().items()}
     with torch.no_grad():
@@ -398,23 +383,27 @@ def seed_decides_the_weights(make: MakeSpace) -> None:
     assert any(not torch.equal(value, other[name]) for name, value in one.items()), "two seeds gave the same weights"
 
 
+FAMILY_CHECKS: tuple[Callable[[MakeSpace], None], ...] = (onnx_equals_pytorch, seed_decides_the_weights)
+"""For families of networks that are trained on their own."""
+
 SPACE_CHECKS: tuple[Callable[[MakeSpace], None], ...] = (
     path_equals_subnet,
     gradients_stay_on_the_path,
     costs_equal_counted_ones,
     walk_equals_loop,
-    onnx_equals_pytorch,
     narrowed_space_keeps_the_weights,
-    seed_decides_the_weights,
+    *FAMILY_CHECKS,
 )
+"""For supernets."""
 
 
 def _images(family: Family) -> Tensor:
     return torch.randn(8, *family.image_shape, generator=torch.Generator().manual_seed(0))
 
 
-def _prepared(supernet: ChainSupernet) -> tuple[ChainSupernet, np.ndarray, Tensor]:
+def _prepared(supernet: Family) -> tuple[ChainSupernet, np.ndarray, Tensor]:
     """The supernet with statistics and norms that are not those of its beginning, some architectures, and some images."""
+    assert isinstance(supernet, ChainSupernet), f"{type(supernet).__name__} is no supernet; run FAMILY_CHECKS over it"
     generator = torch.Generator().manual_seed(7)
     for layer in supernet.modules():
         if isinstance(layer, nn.BatchNorm2d):

@@ -64,10 +64,24 @@ SPACE_MAKES = {
 }
 
 
-@pytest.mark.parametrize("name", SPACE_MAKES)
+ALONE = [name for name, entry in SPACES.items() if not entry.supernet]  # families whose networks are trained on their own
+
+
+@pytest.mark.parametrize("name", [name for name in SPACE_MAKES if name not in ALONE])
 @pytest.mark.parametrize("check", t.SPACE_CHECKS, ids=lambda check: check.__name__)
 def test_spaces(name, check):
     check(SPACE_MAKES[name])
+
+
+@pytest.mark.parametrize("name", ALONE)
+@pytest.mark.parametrize("check", t.FAMILY_CHECKS, ids=lambda check: check.__name__)
+def test_families(name, check):
+    check(SPACE_MAKES[name])
+
+
+def test_what_is_no_supernet_is_said():
+    with pytest.raises(AssertionError, match="run FAMILY_CHECKS"):
+        t.walk_equals_loop(lambda: registered("skip"))
 
 
 def chain(block):
