@@ -1,26 +1,38 @@
-"""The loop of a search: ask a batch, reject, score, tell.
+"""The loop of a search: reserve a batch, reject, score, tell.
 
-Every proposal is in the study before it is scored. A process that dies leaves trials RUNNING; the next one of the same
-worker name scores those first and goes on, so no trial is lost or doubled.
+Any number of processes may share a study. In its turn (`evonas.turns`) a worker takes over what an ended worker has left, or reserves the
+trial numbers that follow and writes the rows that belong to them, so that no two workers propose the same and no more evaluations are made
+than asked for. Every proposal is in the study before it is scored: a process that dies leaves trials RUNNING, which the next one scores.
+
+A generation is shared out in batches that shrink towards its end, and nobody waits for it: whoever finds all of it reserved begins the
+next one from the results that are known, and says how many are not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from evonas.budget import Budget
 from evonas.explorers.base import Explorer
 from evonas.space import Population, SearchSpace
-from evonas.study import REPEATS, WORKER, History, annotate, distributions, rows_of, running, store_proposals
+from evonas.storage import patiently
+from evonas.study import REPEATS, History, annotate, distributions, rows_of, store_proposals
+from evonas.turns import turn
+from evonas.workers import WORKER, Worker
 
 MOST_REJECTED_IN_A_ROW = 1000
+SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 2.0
 
 
 class Fitness(Protocol):
@@ -35,7 +47,7 @@ class SearchResult:
 
     Attributes:
         history: every trial of the study.
-        evaluations: architectures scored, in this run and before.
+        evaluations: architectures scored, in this run and before, by all workers.
         rejected: proposals that cost no evaluation: infeasible, or scored already (an Optuna sampler makes those; ours do not).
         stopped: "evaluations" (all made), "exhausted" (nothing feasible is left) or "rejected" (a sampler that
             proposed nothing new and feasible a thousand times in a row).
@@ -47,6 +59,25 @@ class SearchResult:
     stopped: str
 
 
+@dataclass(frozen=True)
+class _Claim:
+    """What a worker has got in its turn.
+
+    Attributes:
+        trials: to score; none where there is nothing to do.
+        known: all trials of the study at that moment, those included.
+        asked: how many were reserved.
+        others: RUNNING trials that other workers hold.
+        stopped: why there is nothing to do, once nobody works any more.
+    """
+
+    trials: Sequence[FrozenTrial]
+    known: Sequence[FrozenTrial]
+    asked: int
+    others: Sequence[FrozenTrial]
+    stopped: str = ""
+
+
 def search(
     space: SearchSpace,
     fitness: Fitness,
@@ -56,10 +87,12 @@ def search(
     study: optuna.Study,
     budget: Budget | None = None,
     batch: int | None = None,
-    worker: str = "0",
     on_progress: Callable[[int, float], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
 ) -> SearchResult:
-    """Search until `evaluations` architectures of the study are scored.
+    """Search until `evaluations` architectures of the study are scored, by this process and those that share the study with it.
+
+    It ends when all of them are told, those of other workers too; what a worker leaves that has ended is taken over.
 
     Args:
         space: what is searched.
@@ -68,97 +101,191 @@ def search(
         evaluations: number of scored trials at which to stop, trials that the study holds already included.
         study: where trials are kept (`evonas.study.open_study`).
         budget: costs to record and bounds to keep.
-        batch: proposals asked and scored together; a generation of our explorers, 1 for Optuna's samplers.
-        worker: name of this process among those that share the study. Trials left RUNNING by a process of this name are
-            scored first, so two living processes need two names.
+        batch: most proposals asked and scored together; what is left of a generation, shared among the workers, for our explorers, 1 for
+            Optuna's samplers.
         on_progress: called with (evaluations so far, best score so far) after every batch.
+        on_note: called with a line for people: what was taken over or is waited for, and a storage that is lost or back.
+
+    Raises:
+        UsageError: the storage was lost and did not come back.
     """
     budget = budget or Budget()
+    note = on_note or (lambda text: None)
     study.sampler = explorer
-    rejected_in_a_row = 0
-    stopped = "evaluations"
-    _score(space, fitness, study, worker)
-    while (done := _evaluations(study)) < evaluations:
-        if on_progress is not None:
-            on_progress(done, _best(study))
-        wanted = evaluations - done
-        if isinstance(explorer, Explorer):
-            number = len(study.get_trials(deepcopy=False))
-            rows = explorer.rows(study, number, min(wanted, batch or wanted))
-            if len(rows) == 0:
-                stopped = "exhausted"
+    rejected_in_a_row, pause, waited_for = 0, SHORTEST_PAUSE_S, ""
+    with Worker(study) as worker:
+        patiently(worker.join, note)
+        while True:
+            claim = patiently(lambda: _claim(study, space, budget, explorer, worker, evaluations, batch, note), note)
+            if on_progress is not None:
+                on_progress(_evaluations(claim.known), _best(claim.known))
+            if claim.stopped:
                 break
-            store_proposals(study, space, budget, rows, worker, [explorer.notes(number + k) for k in range(len(rows))])
-            asked = len(rows)
+            if not claim.trials and not claim.asked:
+                if pause >= LONGEST_PAUSE_S and (names := _names(claim.others)) != waited_for:
+                    note(f"waiting for {len(claim.others)} networks that other workers score: {names}")
+                    waited_for = names
+                time.sleep(pause)
+                pause = min(1.5 * pause, LONGEST_PAUSE_S)
+                continue
+            pause = SHORTEST_PAUSE_S
+            scored = _score(space, fitness, study, claim, note)
+            worker.in_hand = ()
+            rejected_in_a_row = 0 if scored else rejected_in_a_row + claim.asked
+            if rejected_in_a_row >= MOST_REJECTED_IN_A_ROW:
+                claim = replace(claim, stopped="rejected")
+                break
+    trials = patiently(lambda: study.get_trials(deepcopy=False), note)
+    finished, done = sum(trial.state.is_finished() for trial in trials), _evaluations(trials)
+    return SearchResult(History.of_trials(trials, space), done, finished - done, claim.stopped)
+
+
+def _claim(
+    study: optuna.Study,
+    space: SearchSpace,
+    budget: Budget,
+    explorer: optuna.samplers.BaseSampler,
+    worker: Worker,
+    evaluations: int,
+    batch: int | None,
+    note: Callable[[str], None],
+) -> _Claim:
+    """One turn: what this worker has open or takes over, else new trials. Done twice, it finds what it has done."""
+    with turn(study):
+        known = study.get_trials(deepcopy=False)
+        running = [trial for trial in known if trial.state == TrialState.RUNNING]
+        mine = [trial for trial in running if trial.user_attrs.get(WORKER) == worker.name]
+        mine = mine or _take_over(study, space, worker, running, note)
+        taken = {trial.number for trial in mine}
+        others = [trial for trial in running if trial.number not in taken and WORKER in trial.user_attrs]
+        if mine:
+            worker.take(mine)
+            return _Claim(mine, known, 0, others)
+        left = evaluations - _evaluations(known) - len(others)
+        if left <= 0:
+            return _Claim([], known, 0, others, "" if others else "evaluations")
+        if isinstance(explorer, Explorer):
+            mine = _reserve(study, space, budget, explorer, worker, min(left, batch or left), known, others, note)
+            asked, known = len(mine), [*known, *mine]
         else:
-            asked = min(wanted, batch or 1)
+            asked = min(left, batch or 1)
             _ask(study, space, budget, asked, worker)
-        scored = _score(space, fitness, study, worker)
-        rejected_in_a_row = 0 if scored else rejected_in_a_row + asked
-        if rejected_in_a_row >= MOST_REJECTED_IN_A_ROW:
-            stopped = "rejected"
-            break
-    if on_progress is not None:
-        on_progress(_evaluations(study), _best(study))
-    finished = sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
-    return SearchResult(History.of(study, space), _evaluations(study), finished - _evaluations(study), stopped)
+            known = study.get_trials(deepcopy=False)
+            mine = [trial for trial in known if trial.state == TrialState.RUNNING and trial.user_attrs.get(WORKER) == worker.name]
+        if not asked:
+            return _Claim([], known, 0, others, "" if others else "exhausted")
+        worker.take(mine)
+        return _Claim(mine, known, asked, others)
 
 
-def _ask(study: optuna.Study, space: SearchSpace, budget: Budget, count: int, worker: str) -> None:
+def _take_over(
+    study: optuna.Study, space: SearchSpace, worker: Worker, running: Sequence[FrozenTrial], note: Callable[[str], None]
+) -> list[FrozenTrial]:
+    """The trials that ended workers have left, from now on this worker's; what nobody could score is told as failed."""
+    kept = []
+    for trial in worker.abandoned(running):
+        try:
+            if WORKER not in trial.user_attrs or not all(name in trial.params for name in space.names):
+                study.tell(trial.number, state=TrialState.FAIL)
+                continue
+            study._storage.set_trial_user_attr(trial._trial_id, WORKER, worker.name)
+        except UpdateFinishedTrialError:  # its worker was only slow
+            continue
+        kept.append(trial)
+    if kept:
+        note(f"taking over {len(kept)} networks of workers that have ended: {_names(kept)}")
+    return kept
+
+
+def _reserve(
+    study: optuna.Study,
+    space: SearchSpace,
+    budget: Budget,
+    explorer: Explorer,
+    worker: Worker,
+    most: int,
+    known: Sequence[FrozenTrial],
+    others: Sequence[FrozenTrial],
+    note: Callable[[str], None],
+) -> list[FrozenTrial]:
+    """New trials: this worker's share of what is left of the generation; none where the space is exhausted."""
+    number = len(known)
+    first = explorer.agreement(study, number, known)
+    rows = explorer.rows(study, number, most, known)
+    rows = rows[: math.ceil(len(rows) / worker.living())] if len(rows) > 1 else rows
+    if first and others:
+        note(f"generation from trial {number}: without {len(others)} results that other workers still owe")
+        first = {**first, "evonas:lacks": [trial.number for trial in others]}
+    notes = [explorer.notes(number + k) for k in range(len(rows))]
+    return store_proposals(study, space, budget, rows, number, worker.name, notes, first) if len(rows) else []
+
+
+def _ask(study: optuna.Study, space: SearchSpace, budget: Budget, count: int, worker: Worker) -> None:
     """Ask an Optuna sampler; what breaks the budget is told PRUNED at once, with its constraints (of FAIL, TPE learns nothing)."""
     for _ in range(count):
         trial = study.ask(dict(distributions(space)))
         row = space.from_names(trial.params)
         violations = annotate(study, trial._trial_id, space, budget, row)
         if (violations <= 0).all() and space.contains(np.array([row]))[0]:
-            trial.set_user_attr(WORKER, worker)
+            trial.set_user_attr(WORKER, worker.name)
         else:
             study.tell(trial, state=TrialState.PRUNED)
 
 
-def _score(space: SearchSpace, fitness: Fitness, study: optuna.Study, worker: str) -> int:
-    """Score and tell what this worker has RUNNING. Returns how many were scored.
+def _score(space: SearchSpace, fitness: Fitness, study: optuna.Study, claim: _Claim, note: Callable[[str], None]) -> int:
+    """Score and tell the trials of a claim. Returns how many were scored.
 
     An architecture that an earlier trial holds already is not scored again: it is told that trial's score, or PRUNED where
     there is none.
     """
-    trials = running(study, worker)
-    if not trials:
+    if not claim.trials:
         return 0
-    history = History.of(study, space)
+    history = History.of_trials(claim.known, space)
     first = {key: (int(number), float(score)) for key, number, score in reversed(list(zip(*_columns(history), strict=True)))}
     new: list[FrozenTrial] = []
-    for trial, key in zip(trials, space.keys(rows_of(space, trials)), strict=True):
+    for trial, key in zip(claim.trials, space.keys(rows_of(space, claim.trials)), strict=True):
         number, score = first[key]
         if number == trial.number:
             new.append(trial)
-            continue
-        study._storage.set_trial_user_attr(trial._trial_id, REPEATS, number)
-        if np.isfinite(score):
-            study.tell(trial.number, score)
         else:
-            study.tell(trial.number, state=TrialState.PRUNED)
+            patiently(partial(_tell, study, trial, score, TrialState.PRUNED, repeats=number), note)
     if new:
         scores = np.asarray(fitness(space.canonical(rows_of(space, new))), dtype=np.float64)
         if scores.shape != (len(new),):
             raise TypeError(f"the fitness returned shape {scores.shape} for {len(new)} architectures")
         for trial, score in zip(new, scores.tolist(), strict=True):
-            if np.isfinite(score):
-                study.tell(trial.number, score)
-            else:
-                study.tell(trial.number, state=TrialState.FAIL)
+            patiently(partial(_tell, study, trial, score, TrialState.FAIL), note)
     return len(new)
+
+
+def _tell(study: optuna.Study, trial: FrozenTrial, score: float, otherwise: TrialState, repeats: int | None = None) -> None:
+    """Tell a trial its score, or another state where that is no number; a trial that somebody else has told stays as it is."""
+    storage = study._storage
+    state, values = (TrialState.COMPLETE, [score]) if np.isfinite(score) else (otherwise, None)
+    try:
+        if repeats is not None:
+            storage.set_trial_user_attr(trial._trial_id, REPEATS, repeats)
+        if isinstance(study.sampler, Explorer):
+            storage.set_trial_state_values(trial._trial_id, state, values)
+        else:  # Optuna's samplers are told as well
+            study.tell(trial.number, values, state=state, skip_if_finished=True)
+    except UpdateFinishedTrialError:
+        pass
+
+
+def _names(trials: Sequence[FrozenTrial]) -> str:
+    """Whose trials these are."""
+    return ", ".join(sorted({str(trial.user_attrs.get(WORKER)) for trial in trials}))
 
 
 def _columns(history: History) -> tuple[list[tuple[int, ...]], list[int], list[float]]:
     return list(map(tuple, history.population.tolist())), history.numbers.tolist(), history.scores.tolist()
 
 
-def _evaluations(study: optuna.Study) -> int:
-    finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL))
-    return sum(REPEATS not in trial.user_attrs for trial in finished)
+def _evaluations(trials: Sequence[FrozenTrial]) -> int:
+    told = (TrialState.COMPLETE, TrialState.FAIL)
+    return sum(trial.state in told and REPEATS not in trial.user_attrs for trial in trials)
 
 
-def _best(study: optuna.Study) -> float:
-    scores = [trial.value for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)) if trial.value is not None]
-    return max(scores, default=float("nan"))
+def _best(trials: Sequence[FrozenTrial]) -> float:
+    return max((trial.value for trial in trials if trial.state == TrialState.COMPLETE and trial.value is not None), default=float("nan"))

@@ -8,7 +8,6 @@ the per-name constraints of Optuna 5 are not shown by optuna-dashboard 0.21.
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,15 +19,20 @@ import numpy as np
 import numpy.typing as npt
 import optuna
 from optuna.distributions import CategoricalDistribution
-from optuna.storages import journal
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from evonas.budget import Budget
-from evonas.errors import UsageError
+from evonas.errors import UsageError, first_line, shortened
+from evonas.redaction import hide, redacted
 from evonas.space import Architecture, Choice, Population, SearchSpace
+from evonas.storage import open_storage as open_storage
+from evonas.storage import repair_journal as repair_journal
+from evonas.turns import turn
+from evonas.workers import WORKER
 
-WORKER = "worker"
 REPEATS = "repeats_trial"
+SEARCH = "search"
+AGREED = "evonas:"
 
 
 @dataclass(frozen=True)
@@ -50,10 +54,15 @@ class History:
     @classmethod
     def of(cls, study: optuna.Study, space: SearchSpace, start: int | None = None) -> History:
         """The trials of `study` (those numbered below `start`) that carry every choice of the space and repeat no other."""
+        return cls.of_trials(study.get_trials(deepcopy=False)[:start], space)
+
+    @classmethod
+    def of_trials(cls, trials: Sequence[FrozenTrial], space: SearchSpace) -> History:
+        """As `of`, of trials that were read before."""
         index = [{option: i for i, option in enumerate(choice.options)} for choice in space.choices]
         names = space.names
         rows, numbers, scores = [], [], []
-        for trial in study.get_trials(deepcopy=False)[:start]:
+        for trial in trials:
             params = trial.params
             if REPEATS not in trial.user_attrs and all(name in params for name in names):
                 rows.append([options[params[name]] for name, options in zip(names, index, strict=True)])
@@ -114,18 +123,19 @@ def suggest(trial: optuna.Trial, space: SearchSpace) -> Architecture:
     return space.from_names({choice.name: trial.suggest_categorical(choice.name, choice.options) for choice in space.choices})
 
 
-def open_study(storage: str | Path | optuna.storages.BaseStorage | None, name: str) -> optuna.Study:
+def open_study(storage: str | Path | optuna.storages.BaseStorage | None, name: str, *, trusted: bool = False) -> optuna.Study:
     """Create the study `name`, or go on with it.
 
     Args:
         storage: a path (an Optuna journal file), any storage URL that Optuna takes, a storage, or None for memory only.
         name: name of the study inside its storage.
+        trusted: see `evonas.storage.open_storage`.
 
     Raises:
         UsageError: the storage cannot be opened.
     """
     try:
-        opened = open_storage(storage)
+        opened = open_storage(storage, trusted=trusted)
         if opened is not None and name in optuna.get_all_study_names(opened):
             return optuna.load_study(study_name=name, storage=opened)
         study = optuna.create_study(study_name=name, storage=opened, direction="maximize", load_if_exists=True)
@@ -138,51 +148,8 @@ def open_study(storage: str | Path | optuna.storages.BaseStorage | None, name: s
         raise
     except Exception as error:
         raise UsageError(
-            f"Cannot open the storage {str(storage)!r}: {_first_line(error)}. Expected a file path or an Optuna storage URL."
+            f"Cannot open the storage {redacted(str(storage))!r}: {hide(first_line(error))}. Expected a file path or an Optuna storage URL."
         ) from error
-
-
-def open_storage(storage: str | Path | optuna.storages.BaseStorage | None) -> Any:
-    """The Optuna storage behind a path or URL; see `open_study`."""
-    if storage is None or isinstance(storage, optuna.storages.BaseStorage):
-        return storage
-    if "://" not in str(storage):
-        return optuna.storages.JournalStorage(journal.JournalFileBackend(str(storage)))
-    if str(storage).startswith("redis"):
-        return optuna.storages.JournalStorage(journal.JournalRedisBackend(str(storage)))
-    try:
-        return optuna.storages.get_storage(str(storage))
-    except Exception as error:
-        raise UsageError(
-            f"Cannot open the storage {str(storage)!r}: {_first_line(error)}. Expected a file path or an Optuna storage URL."
-        ) from error
-
-
-def repair_journal(path: Path) -> str | None:
-    """Cut a torn last line, which a killed process leaves, from a journal file; returns what was done, or None.
-
-    Only for a file that no other process writes to.
-
-    Raises:
-        UsageError: a line before the last is damaged, which no kill explains.
-    """
-    if not path.exists():
-        return None
-    Path(f"{path}.lock").unlink(missing_ok=True)  # optuna's own lock outlives a killed process
-    content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    for number, line in enumerate(whole.splitlines(), start=1):
-        try:
-            json.loads(line)
-        except ValueError:
-            raise UsageError(
-                f"Line {number} of {path} is damaged; expected one JSON object a line. Restore the file, or start over with --fresh."
-            ) from None
-    if len(whole) == len(content):
-        return None
-    with path.open("r+b") as file:
-        file.truncate(len(whole))
-    return f"cut {len(content) - len(whole)} bytes of a torn last line from {path.name}"
 
 
 def attribute_name(cost: str, unit: str) -> str:
@@ -209,23 +176,79 @@ def store_proposals(
     space: SearchSpace,
     budget: Budget,
     population: Population,
+    number: int,
     worker: str,
-    more: Sequence[dict[str, Any]] | None = None,
-) -> None:
-    """Write each row as a RUNNING trial, whole and in a single write; `more` are further user attributes of each row."""
+    more: Sequence[Mapping[str, Any]],
+    first: Mapping[str, Any],
+) -> list[FrozenTrial]:
+    """Write each row as a RUNNING trial, whole and in a single write; returns them.
+
+    Args:
+        population: the rows, shape (n, choices).
+        number: of the first trial. Called in turn (`evonas.turns`), so that it is known.
+        worker: whose they are.
+        more: further user attributes of each row.
+        first: system attributes of the first row.
+    """
     violations = budget.violations(population)
-    options = distributions(space)
-    known = zip(population, _attributes(budget, population, violations), more or [{}] * len(population), violations, strict=True)
-    for row, costs, others, violation in known:
-        study.add_trial(
-            create_trial(
-                state=TrialState.RUNNING,
-                params=space.to_names(row),
-                distributions=dict(options),
-                user_attrs={**costs, **others, WORKER: worker},
-                system_attrs={"constraints": violation.tolist()} if budget.bounds else {},
-            )
+    options, stored = distributions(space), []
+    for i, (row, costs) in enumerate(zip(population, _attributes(budget, population, violations), strict=True)):
+        constraints = {"constraints": violations[i].tolist()} if budget.bounds else {}
+        trial = create_trial(
+            state=TrialState.RUNNING,
+            params=space.to_names(row),
+            distributions=dict(options),
+            user_attrs={**costs, **more[i], WORKER: worker},
+            system_attrs={**constraints, **(first if i == 0 else {})},
         )
+        trial._trial_id = study._storage.create_new_trial(study._study_id, template_trial=trial)
+        trial.number = number + i
+        stored.append(trial)
+    return stored
+
+
+def agree(study: optuna.Study, key: str, value: Any) -> Any:
+    """What all processes that share a study take for `key`: the value of the first that came, as plain data."""
+    with turn(study):
+        known = study._storage.get_study_system_attrs(study._study_id)
+        if AGREED + key not in known:
+            study._storage.set_study_system_attr(study._study_id, AGREED + key, value)
+            return value
+        return known[AGREED + key]
+
+
+def agreed(study: optuna.Study, key: str) -> Any:
+    """What was agreed on for `key`; None where nothing was."""
+    return study._storage.get_study_system_attrs(study._study_id).get(AGREED + key)
+
+
+def join(study: optuna.Study, space: SearchSpace, search: Mapping[str, Any]) -> None:
+    """Take part in a search that others may have begun: its study belongs to one search.
+
+    Args:
+        study: what is shared.
+        space: of this search.
+        search: what decides the results, by name, as plain data; kept as the study's user attribute `search`. It may be called again with
+            more that is known by then.
+
+    Raises:
+        UsageError: the study belongs to another search; the first difference is named.
+    """
+    with turn(study):
+        before = dict(study._storage.get_study_user_attrs(study._study_id).get(SEARCH, {}))
+        for name, value in search.items():
+            if name in before and before[name] != value:
+                raise UsageError(
+                    f"The study {study.study_name!r} belongs to another search: {name} is {shortened(before[name])}, not "
+                    f"{shortened(value)}. Use its settings to join it, or another name: --study NAME."
+                )
+        if study.get_trials(deepcopy=False) and (found := space_of(study).choices) != space.choices:
+            raise UsageError(
+                f"The study {study.study_name!r} belongs to another search: it has {len(found)} choices "
+                f"({shortened(', '.join(choice.name for choice in found))}), this space {len(space)}. Use another name: --study NAME."
+            )
+        if any(name not in before for name in search):
+            study._storage.set_study_user_attr(study._study_id, SEARCH, {**before, **search})
 
 
 def record(
@@ -277,16 +300,6 @@ def annotate(study: optuna.Study, trial_id: int, space: SearchSpace, budget: Bud
     return np.asarray(violations[0])
 
 
-def running(study: optuna.Study, worker: str) -> list[FrozenTrial]:
-    """The trials that `worker` has proposed and not told."""
-    trials = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    return [trial for trial in trials if trial.user_attrs.get(WORKER) == worker]
-
-
 def rows_of(space: SearchSpace, trials: Sequence[FrozenTrial]) -> Population:
     """The population of a list of trials, not canonicalised: shape (n, choices)."""
     return np.array([space.from_names(trial.params) for trial in trials], dtype=np.int64).reshape(-1, len(space))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

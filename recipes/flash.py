@@ -30,7 +30,7 @@ from evonas import (
     search,
 )
 from evonas.files import read_json, write_json
-from evonas.study import repair_journal
+from evonas.storage import repair_journal
 from evonas.units import format_quantity
 from predictors import flash_search, read_hardware
 from predictors.devices import runtime

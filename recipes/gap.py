@@ -23,7 +23,7 @@ from evonas.files import read_json, write_json
 from evonas.ranks import fused
 from evonas.sampling import SMALL_SPACE, draw_feasible
 from evonas.space import SearchSpace
-from evonas.study import repair_journal
+from evonas.storage import repair_journal
 from evonas.tabular import Table, nasbench_macro
 from predictors import costs, naswot
 from recipes.runner import options as o

@@ -7,6 +7,7 @@ by 50, in one process or three in a row, it walks the same trajectory.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import threading
 import warnings
@@ -25,6 +26,8 @@ from evonas.errors import UsageError
 from evonas.sampling import Collector
 from evonas.space import Architecture, Population, SearchSpace
 from evonas.study import History, annotate, distributions
+
+GENERATION = "evonas:generation"
 
 
 class Explorer(optuna.samplers.BaseSampler, ABC):
@@ -99,19 +102,51 @@ class Explorer(optuna.samplers.BaseSampler, ABC):
         """The generator of the generation that begins at `start`."""
         return np.random.default_rng([self.seed, start])
 
-    def rows(self, study: optuna.Study, number: int, count: int) -> Population:
-        """Proposals for the trials `number` to at most `number + count - 1` of the same generation; none when exhausted."""
+    def rows(self, study: optuna.Study, number: int, count: int, trials: Sequence[FrozenTrial] | None = None) -> Population:
+        """Proposals for the trials `number` to at most `number + count - 1` of the same generation; none when exhausted.
+
+        Args:
+            study: what is explored so far.
+            number, count: which.
+            trials: those of the study, where they were read already.
+        """
         ahead = len(self.first)
         if number < ahead:
             return self.first[number : number + count]
         start, size = self.generation(number - ahead)
         with self._lock:
-            trials = study.get_trials(deepcopy=False)
+            trials = study.get_trials(deepcopy=False) if trials is None else trials
             memo = (study.study_name, start, trials[0].datetime_start if trials else None)
             if self._proposed is None or self._proposed[0] != memo or not trials:
-                history = History.of(study, self.space, start + ahead).renumbered(-ahead)
-                self._proposed = (memo, self.propose(history, start, size))
+                rows = self._agreed(trials[start + ahead :])
+                if rows is None:
+                    history = History.of_trials(trials[: start + ahead], self.space).renumbered(-ahead)
+                    rows = self.propose(history, start, size)
+                self._proposed = (memo, rows)
             return self._proposed[1][number - ahead - start : number - ahead - start + count]
+
+    def agreement(self, study: optuna.Study, number: int, trials: Sequence[FrozenTrial]) -> dict[str, Any]:
+        """System attributes of trial `number`: where it begins a generation, all of that, so that everybody who shares the study takes it.
+
+        What is known when a generation begins differs from process to process; what it proposes may not.
+        """
+        ahead = len(self.first)
+        if number < ahead or self.generation(number - ahead)[0] != number - ahead:
+            return {}
+        size = self.generation(number - ahead)[1]
+        return {GENERATION: {"by": self._fingerprint(), "rows": self.rows(study, number, size, trials).tolist()}}
+
+    def _agreed(self, generation: Sequence[FrozenTrial]) -> Population | None:
+        """The rows of a generation as its first trial has them; None where there are none of an explorer like this one."""
+        found = generation[0].system_attrs.get(GENERATION) if generation else None
+        if found is None or found["by"] != self._fingerprint():
+            return None
+        return np.array(found["rows"], dtype=np.int64).reshape(-1, len(self.space))
+
+    def _fingerprint(self) -> str:
+        """What has to be the same for two explorers to propose the same."""
+        told = (type(self).__qualname__, self.seed, self.generation_size, len(self.first), self.space.choices, self.space.allowed)
+        return hashlib.sha256(repr((*told, str(self.budget))).encode()).hexdigest()[:16]
 
     def _feasible(self, population: Population) -> Population:
         """The rows that keep the budget, each once."""

@@ -17,7 +17,7 @@ from evonas.errors import UsageError
 from evonas.files import read_json, write_json
 from evonas.search import Fitness
 from evonas.space import Architecture, SearchSpace
-from evonas.study import open_storage, repair_journal
+from evonas.storage import check_storage, repair_journal
 from predictors.devices import runtime
 from predictors.devices.learned import learned_table
 from predictors.devices.table import LatencyTable, corrected, measure_blocks, read_table, spread
