@@ -1,4 +1,4 @@
-"""A PostgreSQL server of one's own in a folder, from Debian's packages or whatever is on the PATH: for tests, benchmarks and `make workers`.
+"""A PostgreSQL server of one's own in a folder, from Debian's packages or from the PATH: for tests, benchmarks and `make workers`.
 
 It listens on this machine only, without a password, and is stopped with the program that started it.
 """

@@ -114,7 +114,7 @@ def search(
     study.sampler = explorer
     rejected_in_a_row, pause, waited_for = 0, SHORTEST_PAUSE_S, ""
     with Worker(study) as worker:
-        patiently(worker.join, note)
+        patiently(lambda: None if _is_done(study, evaluations) else worker.join(), note)
         while True:
             claim = patiently(lambda: _claim(study, space, budget, explorer, worker, evaluations, batch, note), note)
             if on_progress is not None:
@@ -280,6 +280,11 @@ def _names(trials: Sequence[FrozenTrial]) -> str:
 
 def _columns(history: History) -> tuple[list[tuple[int, ...]], list[int], list[float]]:
     return list(map(tuple, history.population.tolist())), history.numbers.tolist(), history.scores.tolist()
+
+
+def _is_done(study: optuna.Study, evaluations: int) -> bool:
+    trials = study.get_trials(deepcopy=False)
+    return _evaluations(trials) >= evaluations and all(trial.state.is_finished() for trial in trials)
 
 
 def _evaluations(trials: Sequence[FrozenTrial]) -> int:

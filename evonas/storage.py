@@ -207,6 +207,8 @@ class _WholeLines(BaseJournalFileLock):
     """The lock of a journal that is written to: the system ends it with its process. A torn last line is cut before more is written."""
 
     def __init__(self, path: Path) -> None:
+        if not path.parent.is_dir():  # the lock would make it
+            raise FileNotFoundError(f"There is no folder {path.parent}")
         self._path = path
         self._lock = filelock.FileLock(beside(path, "append"), timeout=LOCK_WAIT_S, poll_interval=0.002)
 

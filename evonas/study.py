@@ -239,8 +239,8 @@ def join(study: optuna.Study, space: SearchSpace, search: Mapping[str, Any]) -> 
         for name, value in search.items():
             if name in before and before[name] != value:
                 raise UsageError(
-                    f"The study {study.study_name!r} belongs to another search: {name} is {shortened(before[name])}, not "
-                    f"{shortened(value)}. Use its settings to join it, or another name: --study NAME."
+                    f"The study {study.study_name!r} belongs to another search: {name} is {shortened(repr(before[name]))}, not "
+                    f"{shortened(repr(value))}. Use its settings to join it, or another name: --study NAME."
                 )
         if study.get_trials(deepcopy=False) and (found := space_of(study).choices) != space.choices:
             raise UsageError(

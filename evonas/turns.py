@@ -81,4 +81,6 @@ def _lock_of_server(engine: Any, name: str) -> Iterator[None]:
 
 
 def _file_lock(path: Path) -> AbstractContextManager[Any]:
+    if not path.parent.is_dir():  # the lock would make it
+        raise FileNotFoundError(f"There is no folder {path.parent}")
     return filelock.FileLock(beside(path, "turn"), timeout=LONGEST_TURN_S, poll_interval=0.005)

@@ -51,26 +51,27 @@ class Worker:
         self.name = f"{machine()}:{os.getpid()}:{_started(os.getpid()):.0f}:{next(_serial)}"
         self.in_hand: Sequence[int] = ()
         self._study = study
+        self._joined = False
         self._leave = threading.Event()
         self._thread = threading.Thread(target=self._give_signs, name="evonas heartbeat", daemon=True)
 
     def __enter__(self) -> Worker:
         _alive_here.add(self.name)
-        if not isinstance(self._study._storage, InMemoryStorage):
-            self._thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         _alive_here.discard(self.name)
         self._leave.set()
-        if not isinstance(self._study._storage, InMemoryStorage):
+        if self._joined:
             with contextlib.suppress(Exception):  # a storage that is lost now has been told of already
                 self._sign(None)
 
     def join(self) -> None:
-        """Be known to the others, who share generations with whoever is."""
-        if not isinstance(self._study._storage, InMemoryStorage):
+        """Be known to the others, who share generations with whoever is; signs of life from now on."""
+        if not self._joined and not isinstance(self._study._storage, InMemoryStorage):
             self._sign(time.time())
+            self._joined = True
+            self._thread.start()
 
     def take(self, trials: Sequence[FrozenTrial]) -> None:
         """Work on these from now on."""
@@ -104,6 +105,10 @@ class Worker:
         if beats and signs.get(name) is not None:  # by the server's clock; a trial that has no heartbeat yet is not stale
             return trial._trial_id in stale or (age > VERY_OLD_S and has_ended(name, signs[name]))
         return has_ended(name, signs.get(name))
+
+    def knows_ended(self, name: str) -> bool:
+        """Whether another worker of the study has ended, or has left it."""
+        return name != self.name and has_ended(name, self._signs().get(name))
 
     def _signs(self) -> dict[str, float | None]:
         """When every worker that ever joined gave its last sign; None where it has left."""

@@ -80,6 +80,10 @@ class LatencyTable:
 
     def save(self, path: Path, space: SearchSpace) -> None:
         """Write the table file."""
+        write_json(path, self.plain(space))
+
+    def plain(self, space: SearchSpace) -> dict[str, Any]:
+        """The table as what a table file holds."""
         choices, running = {}, []
         for table in self.blocks.tables:
             names = [space.names[column] for column in table.columns]
@@ -95,7 +99,7 @@ class LatencyTable:
         columns = [column for table in self.blocks.tables for column in table.columns]
         content |= {"overlapping": True} if len(set(columns)) < len(columns) else {}
         content |= {"by_state": running} if running else {}
-        write_json(path, {**content, "slope": self.slope, "intercept": self.intercept, "residual": residual})
+        return {**content, "slope": self.slope, "intercept": self.intercept, "residual": residual}
 
 
 def read_table(path: Path, space: SearchSpace) -> LatencyTable:

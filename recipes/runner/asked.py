@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from evonas import RequestedBound
+from evonas import RequestedBound, UsageError
+from evonas.storage import check_storage
 from recipes.runner import options as o
 
 
@@ -48,5 +49,15 @@ class AskedOneShot(AskedUnderBudget):
     evaluations: o.Evaluations = 1000
     latency_table: o.LatencyFile = None
     storage: o.Storage = None
+    study: o.StudyName = None
+    trust_storage: o.TrustStorage = False
+    artifacts: o.Artifacts = None
     from_run: o.FromRun = None
     inherit: o.Inherit = False
+
+    def __post_init__(self) -> None:
+        """Refuse a storage that cannot be used before anything else is done."""
+        if self.storage is not None:
+            check_storage(self.storage, trusted=self.trust_storage)
+        elif self.artifacts is not None:
+            raise UsageError("Got --artifacts without --storage, where nobody else could find them; expected both.")

@@ -12,10 +12,14 @@ from typing import Annotated, Any
 import optuna
 import typer
 
-from evonas.errors import UsageError, unknown
+from evonas.errors import UsageError, first_line, one_line, unknown
+from evonas.files import obstacle
+from evonas.redaction import hide
 from evonas.registry import Entry
+from recipes.runner import options as o
 from recipes.runner.measure import measure_device
 from recipes.runner.registry import RECIPES
+from recipes.runner.signals import Stopped, stoppable
 
 Run = Annotated[str, typer.Argument(help="A run folder.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")]
@@ -60,64 +64,89 @@ app.command("measure")(measure_device)
 
 @app.command()
 def report(run: Run) -> None:
-    """Write report.html and its pictures of a finished run again."""
-    from evonas.files import read_json
+    """Write report.html and its pictures of a finished run again, from what its folder holds."""
     from recipes.runner.progress import say
-    from recipes.runner.run_folder import finished
+    from recipes.runner.run_folder import finished, read_result, readable
 
     folder = finished(run)
-    say(str(RECIPES.pick(read_json(folder / "result.json").get("recipe", "mobile")).page(folder)))
+    with readable(folder):
+        say(str(RECIPES.pick(read_result(folder / "result.json").get("recipe", "mobile")).page(folder)))
 
 
 @app.command()
 def dashboard(
     run: Run,
+    storage: Annotated[
+        str | None,
+        typer.Option(envvar="EVONAS_STORAGE", help="Where the trials of a run with --storage are kept: its folder does not know."),
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8080,
+    trust_storage: o.TrustStorage = False,
 ) -> None:
     """Show the trials of a run, finished or not, in the Optuna dashboard (needs the extra `dashboard`)."""
-    from evonas.files import read_json
-    from evonas.study import open_storage
+    from evonas.storage import open_storage
     from recipes.runner.progress import say
+    from recipes.runner.run_folder import storage_of
 
     try:
         import optuna_dashboard
     except ImportError:
         raise UsageError("The dashboard is not installed; expected the extra: pip install 'evonas[dashboard]'.") from None
-    if not (Path(run) / "config.json").exists():
-        raise UsageError(f"There is no run in {run}; expected a run folder with a config.json.")
-    storage = read_json(Path(run) / "config.json").get("storage") or Path(run) / "study.log"
+    opened = open_storage(storage_of(Path(run), storage), trusted=trust_storage)
     say(f"dashboard of {run}: http://{host}:{port} (Ctrl-C ends it)")
-    optuna_dashboard.run_server(open_storage(storage), host=host, port=port)
+    optuna_dashboard.run_server(opened, host=host, port=port)
 
 
 def main() -> None:
-    """Entry point: one line and status 2 for what a user can mend; a traceback only with --debug."""
+    """Entry point: one line and status 2 for what a user can mend, 128 + its number for a signal; tracebacks with --debug."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    commands = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
     try:
-        if arguments and not arguments[0].startswith("-") and arguments[0] not in commands:
-            raise unknown("command", arguments[0], commands)
-        teams = [entry.name for entry in RECIPES.values() if entry.team]
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1 and (not arguments or arguments[0] not in teams):
-            raise UsageError(f"Only evonas {' and evonas '.join(teams)} train with many processes; run this command without torchrun.")
-        sys.exit(app(arguments, standalone_mode=False))
+        with stoppable():
+            _run(arguments)
     except UsageError as error:
         _fail(str(error), 2, debug)
+    except Stopped as stopped:
+        _stop(str(stopped), 128 + stopped.number, bool(arguments) and arguments[0] in RECIPES)
     except (KeyboardInterrupt, typer.Abort):
-        _fail("Interrupted; the same command goes on from here.", 130, debug=False)
+        _stop("Ctrl-C", 130, bool(arguments) and arguments[0] in RECIPES)
     except Exception as error:
         if hasattr(error, "format_message"):
             _fail(f"{error.format_message().rstrip('.')}. See evonas {arguments[0] if arguments else ''} --help.", 2, debug)
-        _fail(f"Unexpected {type(error).__name__}: {(str(error).splitlines() or [''])[0]} (--debug shows where)", 1, debug)
+        if isinstance(error, OSError):
+            where = f" {error.filename}" if error.filename else ""
+            _fail(str(obstacle(error) or f"Cannot use{where}: {error.strerror or first_line(error)}. Check it, and try again."), 2, debug)
+        _fail(f"Unexpected {type(error).__name__}: {first_line(error)} (--debug shows where)", 1, debug)
+
+
+def _run(arguments: list[str]) -> None:
+    commands = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
+    if any("\0" in argument for argument in arguments):
+        raise UsageError("An argument holds a NUL character; expected text.")
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in commands:
+        raise unknown("command", arguments[0], commands)
+    teams = [entry.name for entry in RECIPES.values() if entry.team]
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and (not arguments or arguments[0] not in teams):
+        raise UsageError(f"Only evonas {' and evonas '.join(teams)} train with many processes; run this command without torchrun.")
+    sys.exit(app(arguments, standalone_mode=False))
+
+
+def _stop(what: str, status: int, recipe: bool) -> None:
+    """One line, from the first process of a team, and the status that says which signal it was."""
+    from recipes.runner.progress import where_it_stands
+
+    goes_on = f"{where_it_stands()}. The same command goes on from what is done." if recipe else "."
+    if os.environ.get("RANK", "0") == "0":
+        print(f"evonas: Stopped by {what}{goes_on}", file=sys.stderr)
+    sys.exit(status)
 
 
 def _fail(message: str, status: int, debug: bool) -> None:
     if debug:
-        traceback.print_exc()
-    print(f"evonas: {' '.join(message.split())}", file=sys.stderr)
+        print(hide(traceback.format_exc()), file=sys.stderr)
+    print(f"evonas: {one_line(hide(message))}", file=sys.stderr)
     sys.exit(status)
 
 

@@ -14,14 +14,15 @@ import torch
 from torch import nn
 
 from evonas.budget import Budget
-from evonas.errors import UsageError
+from evonas.errors import UsageError, first_line
 from evonas.explorers import Explorer
-from evonas.files import write_json, written_whole
+from evonas.files import write_json
 from evonas.search import SearchResult
 from evonas.space import Architecture
 from evonas.units import format_quantity
 from predictors.devices import runtime
 from predictors.devices.table import LatencyTable
+from supernet.archive import load_archive, save_archive
 from supernet.data import ImageData
 from supernet.family import Family
 from supernet.quantisation import QuantisedConv
@@ -89,8 +90,7 @@ def deliver(
         "scale": first.scale.tolist(),
         "weights": network.state_dict(),
     }
-    with written_whole(folder / "model.pt") as temporary:
-        torch.save(content, temporary)
+    save_archive(folder / "model.pt", content)
     runtime.export(network, data.image_shape, folder / "model.onnx", dynamic_batch=True)
     images, _ = next(iter(data.test.batches(16, torch.device("cpu"))))
     found, logits = runtime.differences(network, folder / "model.onnx", images)
@@ -147,18 +147,19 @@ def load_model(path: str | Path) -> nn.Module:
     Raises:
         UsageError: the file is missing or damaged.
     """
+    path = Path(path)
+    if not path.exists():
+        raise UsageError(f"There is no file {path}; expected the model.pt of a finished run.")
+    content = load_archive(path, "Expected the model.pt of a finished run.")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
         make = SPACES.pick(content.get("family", "mbconv")).make
         family: Family = make(tuple(content["image_shape"]), len(content["classes"]), **content["space"])
         network = family.network(family.space.from_names(content["architecture"]))
         network.load_state_dict(content["weights"])
-    except FileNotFoundError:
-        raise UsageError(f"There is no file {path}; expected the model.pt of a finished run.") from None
     except UsageError:
         raise
     except Exception as error:
-        raise UsageError(f"Cannot read {path}: {str(error).splitlines()[0][:120]}. Expected the model.pt of a finished run.") from None
+        raise UsageError(f"Cannot read {path}: {first_line(error)}. Expected the model.pt of a finished run.") from None
     return network.eval()
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,18 +18,21 @@ from torch import nn
 from evonas import Budget, Explorer, RandomExplorer, SearchResult, check_reachable, parse_bounds, profile, search
 from evonas.budget import Cost
 from evonas.errors import UsageError
-from evonas.files import read_json, write_json
+from evonas.files import inside, read_json, write_json
 from evonas.search import Fitness
 from evonas.space import Architecture, SearchSpace
-from evonas.storage import check_storage, repair_journal
+from evonas.storage import patiently, repair_journal
+from evonas.study import agree, agreed, join
 from predictors.devices import runtime
 from predictors.devices.learned import learned_table
 from predictors.devices.table import LatencyTable, corrected, measure_blocks, read_table, spread
 from recipes.runner.asked import AskedOneShot
 from recipes.runner.delivery import first_within
 from recipes.runner.progress import bar, say, show_profile
-from recipes.runner.run_folder import RunFolder, studies_of
+from recipes.runner.run_folder import JOURNAL, RunFolder, studies_of
+from recipes.runner.shared import artifact_store, trained_once
 from recipes.runner.training import train_into
+from supernet.archive import digest_of
 from supernet.chain import ChainSupernet
 from supernet.data import ImageData
 from supernet.evaluation import recalibrate
@@ -36,7 +43,8 @@ from supernet.training.way import Way
 
 NETWORKS_MEASURED_WHOLE = 10
 REESTIMATION_BATCH, REESTIMATION_SEED = 128, (0, 0)
-LATENCY = "latency"
+LATENCY, WINNER = "latency", "winner"
+EXPECTED_WORKERS = 4  # in a storage that others can reach; how many there will be is not known when the first one begins
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,7 @@ def bounded(run: RunFolder, supernet: ChainSupernet, known: Mapping[str, Cost], 
         bound.check(units)
     counted = Budget(known, parse_bounds([bound for bound in bounds if bound.cost != LATENCY], space, known))
     check_reachable(space, counted, profile(space, counted))
-    table = _latency(run, supernet, asked.latency_table, asked.seed)
+    table = _latency(run, supernet, asked)
     say(f"latency of {table.device}: {table.residual or 'from the file, not corrected'}")
     both: dict[str, Cost] = {**known, LATENCY: table}
     return Limits(_checked(space, Budget(both, parse_bounds(bounds, space, both))), table)
@@ -86,45 +94,79 @@ def _checked(space: SearchSpace, budget: Budget) -> Budget:
     return budget
 
 
-def begin(run: RunFolder, table: LatencyTable | None, space: SearchSpace, storage: str | None) -> list[optuna.Study]:
-    """Everything is checked: keep the arguments and the latency table, and open the studies of the search and of its baseline.
+def begin(run: RunFolder, limits: Limits, space: SearchSpace, asked: AskedOneShot, search: Mapping[str, Any]) -> list[optuna.Study]:
+    """Everything is checked: join the search, keep arguments and latency table. Gives the studies of the search and of its baseline.
 
     The studies are in the run folder's journal, or in a storage of the user's.
 
+    Args:
+        search: what decides the results of the search, see `evonas.study.join`.
+
     Raises:
-        UsageError: the storage cannot be opened; nothing is written then.
+        UsageError: the storage cannot be opened, or holds another search under that name; nothing is written then.
     """
-    if storage is not None:
-        open_storage(storage)
+    if asked.storage is None:
+        run.begin()
+        if note := repair_journal(run / JOURNAL):
+            say(note)
+    studies = studies_of(run.path, asked.storage, asked.study, trusted=asked.trust_storage)
+    for study in studies:
+        join(study, space, {**search, "budget": limits.budget.plain_bounds(), "latency": _digest_of_table(limits.table, space)})
     run.begin()
-    if table is not None:
-        table.save(run / "latency.json", space)
-    if storage is None and (note := repair_journal(run / "study.log")):
-        say(note)
-    return studies_of(run.path, storage)
+    if limits.table is not None:
+        limits.table.save(run / "latency.json", space)
+    return studies
 
 
 def train_supernet(
-    run: RunFolder, supernet: ChainSupernet, way: Way, data: ImageData, identity: Any, from_run: str | None, **settings: Any
+    run: RunFolder,
+    supernet: ChainSupernet,
+    way: Way,
+    data: ImageData,
+    identity: Any,
+    asked: AskedOneShot,
+    studies: Sequence[optuna.Study],
+    **settings: Any,
 ) -> None:
-    """Train the supernet into `supernet.pt`, go on where training stopped, or take a trained one from another run.
+    """Train the supernet into `supernet.pt`, go on where training stopped, or take a trained one, from another run or another worker.
 
-    A way that narrows the space leaves the supernet with the narrowed one, here as well as where it is taken.
+    A way that narrows the space leaves the supernet with the narrowed one, here as well as where it is taken. Its weights belong to the
+    search from then on.
 
     Args:
-        from_run: another run folder; nothing is trained then.
         settings: of `supernet.train`.
+
+    Raises:
+        UsageError: another worker of the search has other weights.
     """
-    if from_run is None:
-        train_into(run / "supernet.pt", "train supernet", supernet, way, data.train, identity=identity, **settings)
-        return
-    path = Path(from_run) / "supernet.pt"
+    path, whole = run / "supernet.pt", supernet.space
+    if asked.from_run is not None:
+        restore(supernet, way, trained_supernet(asked.from_run, identity))
+        say(f"supernet: taken from {asked.from_run}")
+    else:
+
+        def train_here() -> None:
+            train_into(path, "train supernet", supernet, way, data.train, identity=identity, **settings)
+
+        if asked.artifacts is not None:
+            trained_once(studies[0], artifact_store(asked.artifacts), path, train_here)
+        train_here()  # nothing is left to train where it was taken
+    for study in studies:
+        join(study, whole, {"supernet": digest_of(supernet.state_dict())})
+
+
+def trained_supernet(run: str, identity: Any) -> dict[str, Any]:
+    """The checkpoint of another run's supernet.
+
+    Raises:
+        UsageError: there is none that can be used here, or its training is not finished.
+    """
+    path = inside(Path(run), "supernet.pt")
     content = load_checkpoint(path, identity)
     done = len(content["losses"])
     if done < content.get("epochs", done):
         raise UsageError(f"The supernet {path} has {done} of {content['epochs']} epochs; finish that run first.")
-    restore(supernet, way, content)
-    say(f"supernet: taken from {from_run}")
+    return content
 
 
 def after_narrowing(before: SearchSpace, supernet: ChainSupernet, budget: Budget) -> None:
@@ -139,9 +181,13 @@ def after_narrowing(before: SearchSpace, supernet: ChainSupernet, budget: Budget
 
 
 def search_beside_random(
-    explorer: Explorer, fitness: Fitness, studies: Sequence[optuna.Study], evaluations: int, worker: str
+    explorer: Explorer, fitness: Fitness, studies: Sequence[optuna.Study], evaluations: int, *, shared: bool
 ) -> tuple[SearchResult, SearchResult]:
-    """The search and, with as many evaluations, the random search that it has to beat."""
+    """The search and, with as many evaluations, the random search that it has to beat.
+
+    Args:
+        shared: whether others may join, for whom something of every generation is left.
+    """
     results = []
     control = RandomExplorer(explorer.space, explorer.budget, seed=explorer.seed)
     for study, sampler, what in zip(studies, (explorer, control), ("search", "random baseline"), strict=True):
@@ -158,8 +204,9 @@ def search_beside_random(
                     evaluations=evaluations,
                     study=study,
                     budget=explorer.budget,
-                    worker=worker,
+                    batch=math.ceil(sampler.generation_size / EXPECTED_WORKERS) if shared else None,
                     on_progress=show,
+                    on_note=say,
                 )
             )
         if results[-1].stopped == "exhausted":
@@ -168,11 +215,21 @@ def search_beside_random(
 
 
 def choose(
-    run: RunFolder, supernet: ChainSupernet, explorer: Explorer, found: SearchResult, data: ImageData, *, measured: bool
+    run: RunFolder,
+    supernet: ChainSupernet,
+    explorer: Explorer,
+    found: SearchResult,
+    data: ImageData,
+    study: optuna.Study,
+    *,
+    measured: bool,
 ) -> dict[str, Any]:
     """The winner, into `winner.json`: the first network that the explorer recommends and that keeps every bound when it is measured whole.
 
+    What the first worker of a search chose is the winner of all.
+
     Args:
+        study: of the search.
         measured: whether latency can be measured here; with a table of another device it cannot.
     """
     path = run / "winner.json"
@@ -181,7 +238,11 @@ def choose(
         def latency(architecture: Architecture) -> dict[str, float]:
             return {LATENCY: runtime.measure(supernet.subnet(architecture), data.image_shape)} if measured else {}
 
-        write_json(path, first_within(explorer, found, latency))
+        chosen = patiently(lambda: agreed(study, WINNER), say)
+        if chosen is None:
+            chosen = first_within(explorer, found, latency)
+            chosen = patiently(lambda: agree(study, WINNER, chosen), say)
+        write_json(path, chosen)
     winner: dict[str, Any] = read_json(path)
     say(f"winner: inherited accuracy {100 * winner['inherited']:.1f} %, tried {len(winner['tried'])} measured whole")
     return winner
@@ -211,17 +272,34 @@ def help_retrain(supernet: ChainSupernet, way: Way, data: ImageData, *, inherit:
     train(network, way, data.train, **settings)
 
 
-def _latency(run: RunFolder, supernet: ChainSupernet, file: str | None, seed: int) -> LatencyTable:
-    """The run's own table where it has one, else the user's file, else this host measured and corrected by whole networks."""
+def _latency(run: RunFolder, supernet: ChainSupernet, asked: AskedOneShot) -> LatencyTable:
+    """The run's own table where it has one, else the user's file, else that of the search that it joins, else this host's.
+
+    This host is measured block by block, and corrected by whole networks.
+    """
+    space, file = supernet.space, asked.latency_table
     if (run / "latency.json").exists() and not run.fresh:
-        return read_table(run / "latency.json", supernet.space)
+        return read_table(run / "latency.json", space)
     if file is not None:
         if Path(file).suffix != ".csv":
-            return read_table(Path(file), supernet.space)
-        learned, notes = learned_table(Path(file), supernet.space, supernet.parts())
+            return read_table(Path(file), space)
+        learned, notes = learned_table(Path(file), space, supernet.parts())
         for note in notes:
             say(note)
         return learned
+    if asked.storage is None:
+        return _measured(supernet, asked.seed)
+    study = studies_of(run.path, asked.storage, asked.study, trusted=asked.trust_storage)[0]
+    known = patiently(lambda: agreed(study, LATENCY), say)
+    if known is None:
+        table = _measured(supernet, asked.seed)
+        known = patiently(lambda: agree(study, LATENCY, table.plain(space)), say)
+    with tempfile.TemporaryDirectory() as folder:
+        write_json(Path(folder) / "latency.json", known)
+        return read_table(Path(folder) / "latency.json", space)
+
+
+def _measured(supernet: ChainSupernet, seed: int) -> LatencyTable:
     with bar("measure latency") as update:
         table = measure_blocks(supernet.space, supernet.parts(), on_progress=lambda share: update(0.7 * share))
         networks = spread(supernet.space, table, NETWORKS_MEASURED_WHOLE, seed)
@@ -230,3 +308,7 @@ def _latency(run: RunFolder, supernet: ChainSupernet, file: str | None, seed: in
             measured.append(runtime.measure(supernet.subnet(row), supernet.image_shape))
             update(0.7 + 0.3 * (i + 1) / len(networks))
     return corrected(table, networks, measured)
+
+
+def _digest_of_table(table: LatencyTable | None, space: SearchSpace) -> str | None:
+    return None if table is None else hashlib.sha256(json.dumps(table.plain(space), sort_keys=True).encode()).hexdigest()[:16]

@@ -5,25 +5,30 @@ What a recipe chooses (the space, how the supernet is trained, what proposes can
 
 from __future__ import annotations
 
-import platform
+import copy
+import hashlib
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from evonas import Budget, Explorer
 from evonas.budget import Cost
 from evonas.explorers.screened import Predictor
+from evonas.storage import patiently
 from recipes.runner import movements
 from recipes.runner.asked import AskedOneShot
 from recipes.runner.delivery import deliver, write_result
 from recipes.runner.pages.one_shot import write_report
 from recipes.runner.progress import say
-from recipes.runner.run_folder import RunFolder
+from recipes.runner.run_folder import RunFolder, keep_copy
 from supernet import ImageData, InheritedFitness, StandAlone, accuracy, train
 from supernet.chain import ChainSupernet
+from supernet.training.checkpoint import restore
 from supernet.training.team import rank
 from supernet.training.way import Way
+
+IMAGES_COMPARED = 64
 
 
 @dataclass(frozen=True)
@@ -80,19 +85,30 @@ def one_shot(job: OneShot, images: ImageData, asked: AskedOneShot) -> None:
         return
 
     with RunFolder(asked.out, asked.arguments, fresh=asked.fresh) as run:
+        if asked.from_run is not None:  # one that cannot be used is refused before anything is measured or written
+            restore(copy.deepcopy(supernet), job.way, movements.trained_supernet(asked.from_run, identity))
         limits = movements.bounded(run, supernet, job.costs, asked, timed=job.timed)
-        studies, whole = movements.begin(run, limits.table, supernet.space, asked.storage), supernet.space
+        explorer = job.explorer(limits.budget)
+        search: dict[str, Any] = {
+            "recipe": asked.recipe,
+            "data": digest_of_images(images),
+            "space": {k: v for k, v in identity.items() if k != "data"},
+            "explorer": type(explorer).__name__,
+        }
+        search |= {"seed": asked.seed, "evaluations": asked.evaluations}
+        studies, whole = movements.begin(run, limits, supernet.space, asked, plain(search)), supernet.space
 
-        movements.train_supernet(run, supernet, job.way, images, identity, asked.from_run, **job.training)
+        movements.train_supernet(run, supernet, job.way, images, identity, asked, studies, **job.training)
         movements.after_narrowing(whole, supernet, limits.budget)
 
         calibration = images.train.head(job.calibration_images)
         fitness = InheritedFitness(supernet, images.search.head(len(images.search)), calibration, device=where)
-        worker = f"{platform.node()}:{Path(asked.out).resolve()}" if asked.storage else "0"
         explorer = job.explorer(limits.budget)
-        found, control = movements.search_beside_random(explorer, fitness, studies, asked.evaluations, worker)
+        found, control = movements.search_beside_random(explorer, fitness, studies, asked.evaluations, shared=asked.storage is not None)
+        if asked.storage is not None:
+            patiently(lambda: keep_copy(run.path, studies), say)
 
-        winner = movements.choose(run, supernet, explorer, found, images, measured=job.timed and asked.latency_table is None)
+        winner = movements.choose(run, supernet, explorer, found, images, studies[0], measured=job.timed and asked.latency_table is None)
         architecture = supernet.space.from_names(winner["architecture"])
         network = movements.retrain(run, supernet, job.retrain_way, architecture, images, inherit=asked.inherit, **job.retraining)
         if job.reestimate:
@@ -103,3 +119,16 @@ def one_shot(job: OneShot, images: ImageData, asked: AskedOneShot) -> None:
         result = write_result(run.path, asked.recipe, winner, limits.budget, limits.table, tested, control, difference, asked.seed)
         write_report(run.path, job.screening)
         say(f"delivered to {asked.out}: {result}")
+
+
+def digest_of_images(images: ImageData) -> str:
+    """Tells data sets apart, wherever their files are: by sizes, classes, and the first of the images that score networks."""
+    first = images.search.head(IMAGES_COMPARED)
+    told = (len(images.train), len(images.search), len(images.test), images.classes, images.image_shape)
+    content = repr(told).encode() + first.images.numpy().tobytes() + first.labels.numpy().tobytes()
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def plain(value: Any) -> Any:
+    """As it comes back from JSON."""
+    return json.loads(json.dumps(value, default=str))

@@ -49,7 +49,25 @@ LatencyFile = Annotated[
     ),
 ]
 Storage = Annotated[
-    str | None, typer.Option(help="Optuna storage URL for the trials; a journal file in the run folder unless told otherwise.")
+    str | None,
+    typer.Option(
+        envvar="EVONAS_STORAGE",
+        help="Where trials are kept, for several workers: an Optuna storage URL (postgresql, mysql, sqlite), a journal file, or @FILE with "
+        "the URL in it. A journal file in the run folder unless told otherwise. Passwords are kept nowhere.",
+    ),
+]
+StudyName = Annotated[
+    str | None, typer.Option("--study", help="Name of the search in the storage; the same for all of its workers. The run folder's name.")
+]
+TrustStorage = Annotated[
+    bool,
+    typer.Option("--trust-storage", help="Take a redis:// storage: whoever can write to that server can run code here."),
+]
+Artifacts = Annotated[
+    str | None,
+    typer.Option(
+        help="Folder or bucket (s3://, gs://) that all workers reach: one of them trains the supernet and puts it there, others take it."
+    ),
 ]
 FromRun = Annotated[
     str | None, typer.Option("--supernet", help="Run folder whose trained supernet is searched again: one supernet, many budgets.")

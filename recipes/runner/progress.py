@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -13,6 +14,7 @@ from evonas.profile import Profile
 from evonas.units import format_quantity
 
 console = Console(highlight=False)
+_now: list[Any] = []
 
 
 @contextmanager
@@ -23,9 +25,17 @@ def bar(what: str) -> Iterator[Callable[..., None]]:
         task = progress.add_task(what, total=1.0, note="")
 
         def update(share: float, note: str = "") -> None:
+            _now[:] = [what, share]
             progress.update(task, completed=share, note=note)
 
+        update(0.0)
         yield update
+    _now[:] = []
+
+
+def where_it_stands() -> str:
+    """What the bar that is shown now says, in words; empty between bars."""
+    return f" at {100 * _now[1]:.0f} % of: {_now[0]}" if _now else ""
 
 
 def say(text: str) -> None:

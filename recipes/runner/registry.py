@@ -9,9 +9,12 @@ from dataclasses import MISSING, Field, dataclass, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from evonas.redaction import redacted
 from evonas.registry import Entry, Registry
+from evonas.storage import storage_url
 
 NOT_ASKED = ("recipe", "arguments")
+NOT_KEPT = ("out", "fresh", "device", "trust_storage", "artifacts")
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,9 @@ def _command(name: str, run: Callable[..., None]) -> Callable[..., None]:
         bound = signature.bind(**given)
         bound.apply_defaults()
         values = bound.arguments
-        arguments = {key: value for key, value in values.items() if key not in ("out", "fresh", "device")}
+        arguments = {key: value for key, value in values.items() if key not in NOT_KEPT}
+        if arguments.get("storage"):
+            arguments["storage"] = redacted(storage_url(arguments["storage"]))
         run(
             kind(**{field.name: values[field.name] for field in shared}, recipe=name, arguments=arguments),
             **{parameter.name: values[parameter.name] for parameter in own},

@@ -5,24 +5,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import filelock
+import jinja2
 import optuna
 
-from evonas.errors import UsageError
-from evonas.files import read_json, write_json
+from evonas.errors import UsageError, first_line, shortened
+from evonas.files import inside, obstacle, read_as, read_json, write_json, written_whole
+from evonas.storage import open_storage, repair_journal
 from evonas.study import open_study
 from evonas.units import split_units
 from recipes.runner.registry import RECIPES
+from recipes.runner.schema import Arguments, Outcome
 
 LOCK = ".lock"
+JOURNAL = "study.log"
 STUDIES = ("search", "baseline")
 OUTPUTS = (
-    *("supernet.pt", "retrain.pt", "model.pt", "model.onnx", "study.log", "study.log.lock", "report.html"),
+    *("supernet.pt", "retrain.pt", "model.pt", "model.onnx", JOURNAL, "study.log.lock", ".study.log.*", "report.html"),
     *("accuracy_*.png", "best_so_far.png", "predicted.png", "architecture.png", "*.losses.json", "losses.png"),
     *("latency.json", "winner.json", "predictions.json", "result.json", "config.json"),
 )
@@ -57,8 +64,10 @@ class RunFolder:
             lock.acquire()
         except filelock.Timeout:
             raise UsageError(f"Another process works in {self.path}; wait for it, or choose another --out.") from None
-        except OSError as error:
-            raise UsageError(f"Cannot write to {self.path}: {error.strerror or error}. Choose another --out.") from None
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                f"Cannot write to {shortened(self.path, 200)}: {getattr(error, 'strerror', None) or error}. Choose another --out."
+            ) from None
         self._lock = lock
         try:
             self._check()
@@ -68,7 +77,11 @@ class RunFolder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        usage = error is None or isinstance(error, UsageError) or not isinstance(error, Exception)
+        wrong = None if usage else obstacle(error, self.path / "file")
         self._release()
+        if wrong is not None:
+            raise wrong from error
 
     def begin(self) -> None:
         """Keep the arguments, and drop an earlier run when asked to start over.
@@ -79,7 +92,8 @@ class RunFolder:
             of_recipes = [pattern for entry in RECIPES.values() for pattern in entry.outputs]
             for pattern in (*of_recipes, *OUTPUTS):  # config.json last: killed in between, the folder is still a run
                 for file in self.path.glob(pattern):
-                    file.unlink()
+                    if not file.is_dir():
+                        file.unlink()
         if not (self / "config.json").exists():
             write_json(self / "config.json", self.config)
 
@@ -96,17 +110,18 @@ class RunFolder:
             return
         if self.fresh:
             return
-        before = read_json(config)
+        before = read_config(self.path)
         for key in {**before, **self.config}:
             if before.get(key) != self.config.get(key):
                 raise UsageError(
-                    f"{self.path} was made with {key}={before.get(key)!r}, not {self.config.get(key)!r}. "
+                    f"{self.path} was made with {shortened(key)}={shortened(repr(before.get(key)))}, "
+                    f"not {shortened(repr(self.config.get(key)))}. "
                     f"Use the same arguments to continue, --fresh to start over, or another --out."
                 )
 
     def _release(self) -> None:
         assert self._lock is not None
-        empty = all(file.name == LOCK for file in self.path.iterdir())
+        empty = self.path.exists() and all(file.name == LOCK for file in self.path.iterdir())
         if empty:
             (self / LOCK).unlink(missing_ok=True)
         self._lock.release()
@@ -114,15 +129,70 @@ class RunFolder:
             self.path.rmdir()
 
 
-def studies_of(folder: Path, storage: str | None) -> list[optuna.Study]:
+def studies_of(folder: Path, storage: str | None = None, name: str | None = None, *, trusted: bool = False) -> list[optuna.Study]:
     """The two studies of a run: its search and its random baseline.
+
+    Args:
+        folder: of the run.
+        storage: where they are kept, unless that is the folder's own journal.
+        name: of the search in a storage that others use as well; the folder's unless told otherwise.
+        trusted: see `evonas.storage.open_storage`.
 
     Raises:
         UsageError: the storage cannot be opened.
     """
     if storage is None:
-        return [open_study(folder / "study.log", name) for name in STUDIES]
-    return [open_study(storage, f"{folder.name}-{name}") for name in STUDIES]
+        return [open_study(inside(folder, JOURNAL), study) for study in STUDIES]
+    return [open_study(storage, f"{name or folder.name}-{study}", trusted=trusted) for study in STUDIES]
+
+
+def keep_copy(folder: Path, studies: Sequence[optuna.Study]) -> None:
+    """The trials of a search that is kept elsewhere, in the run folder's own journal: what the report is made of."""
+    with written_whole(folder / JOURNAL) as temporary:
+        temporary.unlink(missing_ok=True)
+        kept = open_storage(temporary)
+        for study, name in zip(studies, STUDIES, strict=True):
+            optuna.copy_study(from_study_name=study.study_name, from_storage=study._storage, to_storage=kept, to_study_name=name)
+        for file in folder.glob(f".{temporary.name}.*"):  # locks of the copy
+            file.unlink()
+
+
+@contextmanager
+def copied_studies(folder: Path, names: Sequence[str] = STUDIES) -> Iterator[list[optuna.Study]]:
+    """Studies of a run folder, for reading: nothing in the folder is written, and nothing outside of it is opened.
+
+    Raises:
+        UsageError: the folder has no journal, or it is damaged.
+    """
+    journal = inside(folder, JOURNAL)
+    if not journal.is_file():
+        raise UsageError(f"{folder} holds no trials ({JOURNAL}); run its command again, which keeps a copy of them there.")
+    with tempfile.TemporaryDirectory() as place:
+        copy = Path(shutil.copy(journal, place))
+        repair_journal(copy)
+        with readable(folder):
+            studies = [open_study(copy, name) for name in names]
+            for study in studies:
+                study.get_trials(deepcopy=False)
+        yield studies
+
+
+def storage_of(folder: Path, storage: str | None) -> str | Path:
+    """Where the trials of a run are: its own journal, or the storage that a person names for a run that was made with one.
+
+    Raises:
+        UsageError: no run, or one whose trials are elsewhere.
+    """
+    if not (folder / "config.json").exists():
+        raise UsageError(f"There is no run in {folder}; expected a run folder with a config.json.")
+    config = read_json(inside(folder, "config.json"))
+    kept = config.get("storage") if isinstance(config, dict) else None
+    if kept is not None and storage is not None:
+        return storage
+    journal = inside(folder, JOURNAL)
+    if not journal.exists():
+        raise UsageError(f"The trials of {folder} are in {kept or 'no journal'}; expected --storage with its URL.")
+    return journal
 
 
 def finished(path: str | Path) -> Path:
@@ -138,8 +208,44 @@ def finished(path: str | Path) -> Path:
 
 
 def read_result(path: Path) -> dict[str, Any]:
-    """What a run or its search came to, from `result.json` or `winner.json`, whichever version wrote it."""
-    result: dict[str, Any] = read_json(path)
+    """What a run or its search came to, from `result.json` or `winner.json`, whichever version wrote it.
+
+    Raises:
+        UsageError: the file is missing or damaged.
+    """
+    result: dict[str, Any] = read_as(inside(path.parent, path.name), Outcome).model_dump(exclude_unset=True)
     if "costs" in result and "units" not in result:
         result["costs"], result["units"] = split_units(result["costs"])
     return result
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The arguments of a run.
+
+    Raises:
+        UsageError: the file is missing or damaged.
+    """
+    return read_as(inside(folder, "config.json"), Arguments).model_dump()
+
+
+@contextmanager
+def readable(folder: Path) -> Iterator[None]:
+    """Whatever is wrong with the files of a run folder that somebody else may have written, in one line.
+
+    Raises:
+        UsageError: in place of the errors that missing and wrong values raise where they are used.
+    """
+    try:
+        yield
+    except UsageError:
+        raise
+    except _DAMAGES as error:
+        raise UsageError(
+            f"The files of {folder} do not belong together ({type(error).__name__}: {first_line(error)}). Restore them."
+        ) from error
+
+
+_DAMAGES = (
+    *(AssertionError, AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RecursionError, MemoryError),
+    *(jinja2.TemplateError, optuna.exceptions.OptunaError, RuntimeError),
+)

@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from evonas.errors import UsageError
-from evonas.files import written_whole
+from evonas.errors import UsageError, first_line, shortened
 from evonas.space import SearchSpace
+from supernet.archive import load_archive, save_archive
 from supernet.training.way import Way
+
+PARTS = {"network": dict, "optimizer": dict, "way": dict}
 
 
 def save_checkpoint(
@@ -36,8 +38,7 @@ def save_checkpoint(
         "way_name": type(way).__name__,
         "allowed": [list(indices) for indices in space.allowed] if isinstance(space, SearchSpace) else None,
     }
-    with written_whole(path) as temporary:
-        torch.save(content, temporary)
+    save_archive(path, content)
 
 
 def load_checkpoint(path: Path, identity: Any) -> dict[str, Any]:
@@ -47,14 +48,17 @@ def load_checkpoint(path: Path, identity: Any) -> dict[str, Any]:
         UsageError: it is missing, damaged, or belongs to something else than `identity`.
     """
     if not path.exists():
-        raise UsageError(f"There is no checkpoint {path}; expected a file written by a training run.")
+        raise UsageError(f"There is no checkpoint {shortened(path, 200)}; expected a file written by a training run.")
+    content = load_archive(path, "Restore it, or start over with --fresh.", "the checkpoint")
     try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         found = content["identity"]
-        content["losses"] = [{"loss": loss} if isinstance(loss, float) else loss for loss in content["losses"]]
-    except Exception as error:
+        content["losses"] = [{"loss": loss} if isinstance(loss, float) else dict(loss) for loss in content["losses"]]
+        for part, kind in PARTS.items():
+            if not isinstance(content[part], kind):
+                raise TypeError(f"{part} is no {kind.__name__}")
+    except (LookupError, TypeError, ValueError) as error:
         raise UsageError(
-            f"Cannot read the checkpoint {path}: {str(error).splitlines()[0][:120]}. Restore it, or start over with --fresh."
+            f"Cannot read the checkpoint {path}: it is none ({first_line(error)}). Expected a file written by a training run."
         ) from None
     if found != identity:
         difference = _difference(found, identity)
@@ -75,7 +79,10 @@ def resume(content: dict[str, Any], network: nn.Module, optimizer: torch.optim.O
         raise UsageError(f"The checkpoint has {len(losses)} epochs, more than the {epochs} asked for. Ask for as many, or for --fresh.")
     load_weights(network, content)
     _load_way(way, content)
-    optimizer.load_state_dict(content["optimizer"])
+    try:
+        optimizer.load_state_dict(content["optimizer"])
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise UsageError(f"The checkpoint has an optimiser of something else ({first_line(error)}). Start over with --fresh.") from None
     return losses
 
 
@@ -104,13 +111,17 @@ def load_weights(network: nn.Module, content: dict[str, Any]) -> None:
     """
     try:
         network.load_state_dict(content["network"])
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, AttributeError) as error:
         raise UsageError(
             f"The checkpoint was written by another version of this network ({_shortly(error)}). Start over with --fresh."
         ) from None
     space, allowed = getattr(network, "space", None), content.get("allowed")
     if isinstance(space, SearchSpace) and allowed is not None:
-        set_space(network, replace(space, allowed=tuple(tuple(indices) for indices in allowed)))
+        try:
+            narrowed = tuple(tuple(int(index) for index in indices) for indices in allowed)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"The checkpoint has a space that cannot be read ({first_line(error)}). Start over with --fresh.") from None
+        set_space(network, replace(space, allowed=narrowed))
 
 
 def set_space(network: Any, space: SearchSpace) -> None:

@@ -141,7 +141,7 @@ from evonas.testing import example
 from predictors import GaussianProcess
 space, budget, fitness = example(choices=5)
 explorer = BayesianExplorer(space, budget, predictor=GaussianProcess(space), seed=int(sys.argv[2]))
-search(space, fitness, explorer, evaluations=60, study=open_study(sys.argv[1], "shared"), budget=budget, worker=sys.argv[2])
+search(space, fitness, explorer, evaluations=60, study=open_study(sys.argv[1], "shared"), budget=budget)
 """
 
 
@@ -151,10 +151,10 @@ def test_two_processes_share_one_journal(tmp_path):
     space, budget, fitness = example(choices=5)
     trials = open_study(tmp_path / "study.log", "shared").trials
     assert [trial.number for trial in trials] == list(range(len(trials)))
-    assert {trial.user_attrs["worker"] for trial in trials} == {"0", "1"}
+    assert len({trial.user_attrs["worker"] for trial in trials}) == 2
     assert all(trial.state.is_finished() for trial in trials)
     scored = [trial for trial in trials if "repeats_trial" not in trial.user_attrs]
     rows = np.array([space.from_names(trial.params) for trial in scored])
-    assert len(set(space.keys(rows))) == len(rows) >= 60
+    assert len(set(space.keys(rows))) == len(rows) == 60
     assert budget.feasible(rows).all()
     np.testing.assert_allclose([trial.value for trial in scored], fitness(rows))

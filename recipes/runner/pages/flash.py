@@ -9,15 +9,15 @@ import numpy as np
 from scipy.stats import kendalltau
 from sklearn.pipeline import make_pipeline
 
-from evonas import History, open_study
-from evonas.files import read_json
+from evonas import History
+from evonas.files import inside
 from predictors import DegreeAccuracy, measures, nn_degree
 from predictors.devices.known import read_device
 from predictors.flash.hardware import read_hardware
 from recipes.runner.pages import pictures
 from recipes.runner.pages.one_shot import cost_rows
 from recipes.runner.pages.page import write_page
-from recipes.runner.run_folder import finished, read_result
+from recipes.runner.run_folder import copied_studies, finished, read_config, read_result
 from supernet import skip_cells
 from supernet.spaces.skip import SkipFamily
 
@@ -37,10 +37,11 @@ def write_flash_report(path: str | Path) -> Path:
         UsageError: the run has no result.
     """
     folder = finished(path)
-    result, config = read_result(folder / "result.json"), read_json(folder / "config.json")
+    result, config = read_result(folder / "result.json"), read_config(folder)
     shape = dict(result["family"])
     family = skip_cells(tuple(shape.pop("image_shape")), shape.pop("classes"), **shape)
-    history = History.of(open_study(folder / "study.log", "samples"), family.space)
+    with copied_studies(folder, ["samples"]) as (samples,):
+        history = History.of(samples, family.space)
     model, _ = accuracy_model(family, history)
     winner = np.array([family.space.from_names(result["architecture"])])
     population, scores = history.population[history.scored], history.scores[history.scored]
@@ -51,8 +52,8 @@ def write_flash_report(path: str | Path) -> Path:
     pictures.accuracy_against_degree(folder / "fit.png", degrees, scores, curve, (own, result["accuracy"]["predicted"]))
     images = [("fit.png", f"Accuracy against NN-Degree: {len(scores)} networks trained, and the curve through them")]
     if (folder / "latency.csv").exists():
-        device = read_device(folder / "latency.csv", family.space)
-        predicted = read_hardware(folder / "hardware.json", family.totals)["latency"](device.population)
+        device = read_device(inside(folder, "latency.csv"), family.space)
+        predicted = read_hardware(inside(folder, "hardware.json"), family.totals)["latency"](device.population)
         measured = result["measured_ms"]
         star = None if measured is None else (result["costs"]["latency"], measured)
         pictures.latency_against_measured(folder / "latency.png", predicted, device.milliseconds, star)

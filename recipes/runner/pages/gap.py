@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from evonas.files import read_json
 from recipes.runner.pages import gap_pictures as pictures
 from recipes.runner.pages.page import write_page
-from recipes.runner.run_folder import finished, read_result
+from recipes.runner.run_folder import finished, read_config, read_result
 
 ENOUGH_IN_TOP = 20
 NOISY = 0.3
@@ -23,7 +22,7 @@ def write_gap_report(path: str | Path) -> Path:
         UsageError: the run has no result.
     """
     folder = finished(path)
-    result, config = read_result(folder / "result.json"), read_json(folder / "config.json")
+    result, config = read_result(folder / "result.json"), read_config(folder)
     diagnosis = result["diagnosis"]
     shared, alone = (np.array(result["accuracies"][side]) for side in ("shared", "alone"))
     images = [

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optuna
+from optuna.trial import FrozenTrial
 from scipy.stats import kendalltau
 
 from evonas.explorers.screened import Predictor, foretold
-from evonas.files import read_json, write_json
+from evonas.files import file_name, inside, read_json, write_json
 from evonas.study import History, attribute_name, space_of
 from evonas.units import format_quantity
 from recipes.runner.pages import pictures
 from recipes.runner.pages.page import write_page
-from recipes.runner.run_folder import finished, read_result, studies_of
+from recipes.runner.run_folder import copied_studies, finished, read_config, read_result
 from recipes.runner.training import LOSSES
 
 
@@ -32,16 +33,17 @@ def write_report(path: str | Path, predictor: Predictor | None = None) -> Path:
         UsageError: the run has no result.
     """
     folder = finished(path)
-    result, config = read_result(folder / "result.json"), read_json(folder / "config.json")
-    study, control = studies_of(folder, config.get("storage"))
-    space = space_of(study)
-    histories = [History.of(s, space) for s in (study, control)]
+    result, config = read_result(folder / "result.json"), read_config(folder)
+    with copied_studies(folder) as (study, control):
+        space = space_of(study)
+        trials = [s.get_trials(deepcopy=False) for s in (study, control)]
+    histories = [History.of_trials(found, space) for found in trials]
     if predictor is not None:
         write_json(folder / "predictions.json", foretold(histories[0], predictor))
-    images = [(_costs(folder, result, study, control, name), f"Inherited accuracy against {name}") for name in result["costs"]]
+    images = [(_costs(folder, result, trials, name), f"Inherited accuracy against {name}") for name in result["costs"]]
     pictures.best_so_far(folder / "best_so_far.png", *(h.scores for h in histories))
     images.append(("best_so_far.png", "Best so far, beside random search with as many evaluations"))
-    known = read_json(folder / "predictions.json") if (folder / "predictions.json").exists() else []
+    known = read_json(inside(folder, "predictions.json")) if (folder / "predictions.json").exists() else []
     if len(known) > 2:
         predicted, measured = np.array(known).T
         correlation = float(kendalltau(predicted, measured).statistic)
@@ -57,21 +59,21 @@ def write_report(path: str | Path, predictor: Predictor | None = None) -> Path:
 
 def _losses(folder: Path) -> dict[str, Path]:
     """The losses of all trainings of a run, by what was trained."""
-    found = {file.name.removesuffix(LOSSES): file for file in folder.glob(f"*{LOSSES}")}
+    found = {file.name.removesuffix(LOSSES): inside(folder, file.name) for file in folder.glob(f"*{LOSSES}")}
     return {name: found[name] for name in sorted(found, key=lambda name: (name != "supernet", name))}
 
 
-def _costs(folder: Path, result: dict[str, Any], study: optuna.Study, control: optuna.Study, name: str) -> str:
+def _costs(folder: Path, result: dict[str, Any], studies: Sequence[Sequence[FrozenTrial]], name: str) -> str:
     """The picture of one cost; returns its file name."""
     unit = result["units"][name]
     key = attribute_name(name, unit)
     points = []
-    for s in (study, control):
-        trials = [t for t in s.get_trials(deepcopy=False) if t.value is not None and key in t.user_attrs]
+    for found in studies:
+        trials = [t for t in found if t.value is not None and key in t.user_attrs]
         points.append((np.array([t.user_attrs[key] for t in trials]), np.array([t.value for t in trials], dtype=np.float64)))
     bound = result["bounds"].get(name, {})
     ends = [end for end in (bound.get("lower"), bound.get("upper")) if end is not None]
-    file = f"accuracy_{name}.png"
+    file = file_name(f"accuracy_{name}", ".png")
     winner = (result["costs"][name], result["accuracy"]["inherited"])
     pictures.accuracy_against_cost(folder / file, name, unit, points[0], points[1], winner, ends)
     return file

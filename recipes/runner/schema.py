@@ -1,0 +1,42 @@
+"""What the JSON files of a run folder look like, for reading: they may come from an earlier version, or from a stranger."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import pydantic
+from pydantic import Field
+
+Text = Annotated[str, Field(max_length=500)]
+Number = Annotated[float, Field(allow_inf_nan=True)]
+
+
+class Arguments(pydantic.RootModel[dict[Text, Any]]):
+    """Expected the arguments of a run by name, as a JSON object."""
+
+
+class Ends(pydantic.BaseModel):
+    """Expected the two ends of a bound."""
+
+    model_config = pydantic.ConfigDict(extra="allow")
+
+    lower: Number | None = None
+    upper: Number | None = None
+
+
+class Outcome(pydantic.BaseModel):
+    """Expected what a run writes; restore the file, or run its command again."""
+
+    model_config = pydantic.ConfigDict(extra="allow")
+
+    recipe: Text = "mobile"
+    architecture: dict[Text, Text] = {}
+    budget: list[Text] = []
+    bounds: dict[Text, Ends] = {}
+    costs: dict[Text, Number] = {}
+    units: dict[Text, Text] = {}
+    accuracy: dict[Text, Number | None] = {}
+    baseline: dict[Text, Any] = {}
+    tried: list[dict[str, Any]] = []
+    latency: dict[str, Any] | None = None
+    versions: dict[Text, Text] = {}
