@@ -17,13 +17,14 @@ from evonas.files import written_whole
 
 MARK = b"evonas sha256 "
 CHUNK = 1 << 20
-FORMAT = "format"
+LONGEST_END = 1 << 16
+END_OF_ARCHIVE = 22  # bytes of the record that ends a zip archive without a comment
 
 
 def save_archive(path: Path, content: dict[str, Any]) -> None:
     """Write the file, whole or not at all."""
     with written_whole(path) as temporary:
-        torch.save({**content, FORMAT: 2}, temporary)
+        torch.save(content, temporary)
         digest = _digest(temporary, temporary.stat().st_size)
         with temporary.open("ab") as file:
             file.write(MARK + digest)
@@ -49,10 +50,10 @@ def load_archive(path: Path, expected: str, what: str = "the network") -> dict[s
         marked = end.startswith(MARK) and len(end) == length
         if marked and _digest(path, size - length) != end[len(MARK) :]:
             raise ValueError("its bytes are not those that were written")
-        _require_plain(path, size)
+        _require_plain(path, size, size - length if marked else size)
         content = torch.load(path, map_location="cpu", weights_only=True)
-        if not isinstance(content, dict) or (FORMAT in content and not marked):
-            raise ValueError("its end is missing" if isinstance(content, dict) else "it holds something else")
+        if not isinstance(content, dict):
+            raise ValueError("it holds something else")
     except Exception as error:
         raise UsageError(f"Cannot read {what} {shortened(path, 200)}: {first_line(error)}. {expected}") from None
     return content
@@ -90,8 +91,13 @@ def _digest(path: Path, length: int) -> bytes:
     return found.digest()
 
 
-def _require_plain(path: Path, size: int) -> None:
+def _require_plain(path: Path, size: int, end: int) -> None:
     """What torch writes is not compressed; what unpacks to more than its own size is somebody's trap. The checksums are right."""
+    with path.open("rb") as file:
+        file.seek(max(end - LONGEST_END, 0))
+        last = file.read(end - file.tell())
+    if len(last) - last.rfind(b"PK\5\6") != END_OF_ARCHIVE:
+        raise ValueError("its end is missing")
     with zipfile.ZipFile(path) as archive:
         if sum(entry.file_size for entry in archive.infolist()) > size:
             raise ValueError("it unpacks to more than its own size")

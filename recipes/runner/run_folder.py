@@ -77,8 +77,8 @@ class RunFolder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        usage = error is None or isinstance(error, UsageError) or not isinstance(error, Exception)
-        wrong = None if usage else obstacle(error, self.path / "file")
+        mendable = isinstance(error, Exception) and not isinstance(error, UsageError)
+        wrong = obstacle(error, self.path / "file") if mendable and error is not None else None
         self._release()
         if wrong is not None:
             raise wrong from error
@@ -94,6 +94,7 @@ class RunFolder:
                 for file in self.path.glob(pattern):
                     if not file.is_dir():
                         file.unlink()
+            self.fresh = False
         if not (self / "config.json").exists():
             write_json(self / "config.json", self.config)
 
