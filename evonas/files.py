@@ -67,6 +67,8 @@ def read_json(path: Path) -> Any:
 def read_as(path: Path, schema: type[Schema]) -> Schema:
     """Read a JSON file that people write by hand, or that comes from elsewhere, as what it has to look like.
 
+    The docstring of a schema is "A noun: what is expected.", for the error.
+
     Raises:
         UsageError: the file is missing, is not JSON, or something in it is missing, unknown or of another kind.
     """
@@ -75,8 +77,10 @@ def read_as(path: Path, schema: type[Schema]) -> Schema:
         return schema.model_validate(content)
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        place = shortened(" > ".join(str(part) for part in first["loc"]) or "all of it", 120)
-        raise UsageError(f"{shortened(path, 200)}: {place}: {first['msg'].rstrip('.')}. {schema.__doc__}") from None
+        place = shortened(" > ".join(str(part) for part in first["loc"]), 120)
+        said = first["msg"].removeprefix("Value error, ").rstrip(".")
+        noun, _, form = " ".join(str(schema.__doc__).split()).partition(": ")
+        raise UsageError(f"{shortened(path, 200)} is no {noun.removeprefix('A ')}: {place} {said}. Expected {form}") from None
 
 
 def file_name(text: str, ending: str = "") -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from evonas.errors import UsageError, unknown
+from evonas.errors import UsageError, first_line, unknown
 from evonas.graph import Graph
 from evonas.space import Choice, Population, SearchSpace
 
@@ -238,8 +239,8 @@ def read_arrays(path: str | Path, needed: str) -> dict[str, npt.NDArray[Any]]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             content = {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError) as error:
-        raise UsageError(f"Cannot read {path}: {error}. Expected an .npz file with {needed!r}.") from error
+    except Exception as error:  # an archive can be damaged in many ways
+        raise UsageError(f"Cannot read {path}: {first_line(error)}. Expected an .npz file with {needed!r}.") from error
     if needed not in content:
         raise UsageError(f"{path} has no array {needed!r}; it has: {', '.join(content)}.")
     return content
@@ -251,5 +252,5 @@ def read_json_file(path: str | Path) -> dict[str, Any]:
         content = Path(path).read_bytes()
         parsed: dict[str, Any] = json.loads(gzip.decompress(content) if str(path).endswith(".gz") else content)
         return parsed
-    except (OSError, ValueError) as error:
-        raise UsageError(f"Cannot read {path}: {error}. Expected a JSON file.") from error
+    except (OSError, ValueError, EOFError, RecursionError, zlib.error) as error:
+        raise UsageError(f"Cannot read {path}: {first_line(error)}. Expected a JSON file.") from error

@@ -7,7 +7,7 @@ import os
 import torch
 from torch import nn
 
-from evonas.errors import UsageError
+from evonas.errors import UsageError, first_line
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -23,7 +23,7 @@ def pick_device(name: str = "auto") -> torch.device:
         device = torch.device(name + own if name == "cuda" else name)
         torch.zeros(1, device=device)
     except Exception as error:
-        raise UsageError(f"Cannot use the device {name!r}: {str(error).splitlines()[0]}. Expected auto, cpu or cuda.") from None
+        raise UsageError(f"Cannot use the device {name!r}: {first_line(error)}. Expected auto, cpu or cuda.") from None
     if device.type == "cuda":
         torch.cuda.set_device(device)
     return device

@@ -7,15 +7,18 @@ images is found here, in one line.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import zipfile
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 
-from evonas.errors import UsageError, unknown
+from evonas.errors import UsageError, first_line, unknown
 from supernet.data import FolderPart, ImageData, TensorPart
 
 SEARCH_SHARE = 0.2
@@ -23,6 +26,8 @@ MOST_SEARCH_IMAGES = 10_000
 TEST_SHARE = 0.2
 SPLIT_SEED = 0
 FOLDER_IMAGE_SIZE = 224
+PIECE_NUMBERS = 1 << 24
+COPIES = 3  # of an array in memory at the same time: as read, with channels first, and the part that is trained on
 
 
 def load(name: str, *, root: str | Path = "data", image_size: int | None = None, color_jitter: float = 0.0, workers: int = 2) -> ImageData:
@@ -41,6 +46,8 @@ def load(name: str, *, root: str | Path = "data", image_size: int | None = None,
             labels out of range, a class without images.
     """
     path = Path(name)
+    if "\0" in name:
+        raise UsageError("The name of the images holds a NUL character; expected text.")
     if color_jitter and not path.is_dir():
         raise UsageError(f"Colours vary in the images of a folder only, and {name!r} is none; expected color_jitter=0.")
     if name in DATA_SETS:
@@ -76,6 +83,8 @@ def from_arrays(
     """
     parts = {"train": (_images(name, "x_train", x_train), y_train), "test": (_images(name, "x_test", x_test), y_test)}
     for part, (images, labels) in parts.items():
+        if labels.ndim == 2 and 1 in labels.shape:
+            raise UsageError(f"{name}: y_{part} has shape {labels.shape}; expected one dimension.")
         if labels.shape != (len(images),) or len(images) == 0:
             raise UsageError(
                 f"{name}: y_{part} has shape {labels.shape}, x_{part} {images.shape}; expected one label for each of at least one image."
@@ -85,13 +94,15 @@ def from_arrays(
     (images, labels), (test_images, test_labels) = parts["train"], parts["test"]
     if images.shape[1:] != test_images.shape[1:]:
         raise UsageError(f"{name}: training images have shape {images.shape[1:]}, test images {test_images.shape[1:]}; expected the same.")
-    count = len(classes) if classes is not None else int(labels.max(initial=0)) + 1
+    highest = int(labels.max(initial=0))
+    # more classes than images: count those that there are, whose numbers may be as large as they like
+    count = len(classes) if classes is not None else highest + 1 if highest < len(labels) else len(np.unique(labels))
     for part, (_, values) in parts.items():
         if values.min() < 0 or values.max() >= count:
             raise UsageError(f"{name}: y_{part} holds labels {values.min()} to {values.max()}; expected 0 to {count - 1}.")
+    _require_classes(name, count)
     kept, held = _split(name, labels, min(MOST_SEARCH_IMAGES, round(SEARCH_SHARE * len(labels))), count)
-    mean = images[kept].mean((0, 2, 3), dtype=np.float64)
-    scale = images[kept].std((0, 2, 3), dtype=np.float64)
+    mean, scale = _mean_and_scale(images, kept)
     train = TensorPart(
         torch.from_numpy(images[kept]),
         torch.from_numpy(labels[kept].astype(np.int64)),
@@ -106,6 +117,24 @@ def from_arrays(
     return ImageData(name, train, search, test, classes or tuple(map(str, range(count))), shape)
 
 
+def _require_classes(name: str, count: int) -> None:
+    if count < 2:
+        raise UsageError(f"{name}: all images are of one class; expected two classes or more.")
+
+
+def _mean_and_scale(images: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each channel over some of the images, summed in pieces: no copy of all of them is made."""
+    totals, squares = np.zeros(images.shape[1]), np.zeros(images.shape[1])
+    count = len(rows) * images.shape[2] * images.shape[3]
+    pieces = np.array_split(np.sort(rows), max(images[0].size * len(rows) // PIECE_NUMBERS, 1))
+    for piece in pieces:
+        totals += images[piece].sum((0, 2, 3), dtype=np.float64)
+    mean = totals / count
+    for piece in pieces:
+        squares += ((images[piece] - mean[:, None, None]) ** 2).sum((0, 2, 3))
+    return mean, np.sqrt(squares / count)
+
+
 def _images(name: str, key: str, images: np.ndarray) -> np.ndarray:
     """(n, h, w[, c]) of any number type to contiguous (n, c, h, w) uint8 or float32."""
     if images.ndim == 3:
@@ -117,7 +146,8 @@ def _images(name: str, key: str, images: np.ndarray) -> np.ndarray:
     if images.dtype != np.uint8:
         if not (np.issubdtype(images.dtype, np.number) and np.isrealobj(images)):
             raise UsageError(f"{name}: {key} holds {images.dtype}; expected numbers.")
-        images = images.astype(np.float32)
+        with np.errstate(over="ignore"):
+            images = images.astype(np.float32)
         if not np.isfinite(images).all():
             raise UsageError(
                 f"{name}: {key} holds NaN or infinity in {int((~np.isfinite(images)).any((1, 2, 3)).sum())} images; remove or repair them."
@@ -129,7 +159,7 @@ def _split(name: str, labels: np.ndarray, held: int, classes: int) -> tuple[np.n
     """Rows (kept, held out), shuffled, stratified by class."""
     from sklearn.model_selection import train_test_split
 
-    counts = np.bincount(labels, minlength=classes)
+    counts = np.bincount(labels, minlength=classes)  # labels are below the number of classes, checked before
     if counts.min() < 2 or held < classes:
         raise UsageError(
             f"{name}: class {int(counts.argmin())} has {counts.min()} of {len(labels)} images; expected 2 or more a class and "
@@ -158,8 +188,7 @@ def _torchvision(kind: str, flip: bool) -> Callable[[Path], ImageData]:
             train, test = (getattr(torchvision.datasets, dataset)(root, train=part, download=True) for part in (True, False))
         except Exception as error:
             raise UsageError(
-                f"Cannot download {kind} to {root}: {str(error).splitlines()[0] if str(error) else type(error).__name__}. "
-                f"Check the network, or place the files there by hand."
+                f"Cannot download {kind} to {root}: {first_line(error)}. Check the network, or place the files there by hand."
             ) from error
         x, y = ([np.asarray(part.data) for part in (train, test)], [np.asarray(part.targets) for part in (train, test)])
         return from_arrays(kind, x[0], y[0], x[1], y[1], classes=tuple(train.classes), flip=flip)
@@ -178,20 +207,40 @@ DATA_SETS: dict[str, Callable[[Path], ImageData]] = {
 def _arrays(path: Path) -> ImageData:
     keys = ("x_train", "y_train", "x_test", "y_test")
     try:
+        require_memory(path)
         with np.load(path, allow_pickle=False) as file:
             if missing := [key for key in keys if key not in file]:
                 raise UsageError(f"{path} lacks the array {missing[0]!r}; expected {', '.join(keys)}.")
             arrays = [file[key] for key in keys]
-            classes = tuple(map(str, file["class_names"])) if "class_names" in file else None
+            names = np.atleast_1d(file["class_names"]) if "class_names" in file else None
+            if names is not None and (names.ndim > 1 or len(set(map(str, names))) < len(names)):
+                raise UsageError(f"{path}: class_names has shape {names.shape}; expected a list of different names.")
+            classes = None if names is None else tuple(map(str, names))
     except FileNotFoundError:
         raise UsageError(f"There is no file {path}; expected an .npz file with {', '.join(keys)}.") from None
     except UsageError:
         raise
     except Exception as error:
         raise UsageError(
-            f"Cannot read {path}: {str(error).splitlines()[0]}. Expected an .npz file with {', '.join(keys)}; write it again."
+            f"Cannot read {path}: {first_line(error)}. Expected an .npz file with {', '.join(keys)}; write it again."
         ) from error
     return from_arrays(str(path), *arrays, classes=classes)
+
+
+def require_memory(path: Path) -> None:
+    """Refuse an .npz file that unpacks to more than the memory that is free: a small file may hold a great deal of the same.
+
+    Raises:
+        UsageError: it is too large.
+    """
+    with zipfile.ZipFile(path) as archive:
+        size = sum(entry.file_size for entry in archive.infolist())
+    free = psutil.virtual_memory().available
+    if COPIES * size > free:
+        raise UsageError(
+            f"{path} unpacks to {size / 1e9:.3g} GB, which needs {COPIES * size / 1e9:.3g} GB of memory; {free / 1e9:.3g} GB are free. "
+            f"Use fewer or smaller images, or a folder of images, which are read when they are needed."
+        )
 
 
 def _open_image(file: str) -> Any:
@@ -202,6 +251,34 @@ def _open_image(file: str) -> Any:
             return image.convert("RGB")
     except Exception as error:
         raise UsageError(f"Cannot decode the image {file}: {type(error).__name__}. Remove or repair it.") from None
+
+
+def _image_files(folder: Path, classes: dict[str, int]) -> list[tuple[str, int]]:
+    """The images of every class in the order of their names; folders are entered once each, so that links in a circle end.
+
+    Raises:
+        FileNotFoundError: a class has none.
+    """
+    from torchvision.datasets.folder import IMG_EXTENSIONS
+
+    found: list[tuple[str, int]] = []
+    for name, label in sorted(classes.items()):
+        before, seen = len(found), set[str]()
+        for root, files in sorted(_walk(folder / name, seen)):
+            found += [(os.path.join(root, file), label) for file in sorted(files) if file.lower().endswith(IMG_EXTENSIONS)]
+        if len(found) == before:
+            raise FileNotFoundError(f"Found no image of the class {name}")
+    return found
+
+
+def _walk(folder: Path, seen: set[str]) -> Iterator[tuple[str, list[str]]]:
+    """As `os.walk` with links followed, but no folder twice."""
+    for root, folders, files in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(root)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        yield root, files
 
 
 def _folder(path: Path, image_size: int, color_jitter: float, workers: int) -> ImageData:
@@ -215,17 +292,21 @@ def _folder(path: Path, image_size: int, color_jitter: float, workers: int) -> I
     augment = v2.Compose([crop, *jitter, v2.RandomHorizontalFlip(), v2.PILToTensor()])
     plain = v2.Compose([v2.Resize(round(size * 8 / 7), antialias=True), v2.CenterCrop(size), v2.PILToTensor()])
 
+    class Images(ImageFolder):
+        @staticmethod
+        def make_dataset(directory: Any, class_to_idx: dict[str, int], *arguments: Any, **options: Any) -> list[tuple[str, int]]:
+            return _image_files(Path(directory), class_to_idx)
+
     def open_folder(folder: Path) -> tuple[Any, Any]:
         try:
-            return tuple(ImageFolder(folder, transform=t, loader=_open_image) for t in (augment, plain))
-        except (FileNotFoundError, OSError) as error:
-            raise UsageError(
-                f"{folder}: {str(error).splitlines()[0].rstrip('.')}. Expected one folder of images for each class, none of them empty."
-            ) from None
+            return Images(folder, transform=augment, loader=_open_image), Images(folder, transform=plain, loader=_open_image)
+        except (FileNotFoundError, OSError, ValueError) as error:
+            raise UsageError(f"{folder}: {first_line(error)}. Expected one folder of images for each class, none of them empty.") from None
 
     train_folder = path / "train" if (path / "train").is_dir() else path
     augmented, plain_set = open_folder(train_folder)
     labels = np.array(augmented.targets)
+    _require_classes(str(path), len(augmented.classes))
     classes, rows = tuple(augmented.classes), np.arange(len(labels))
     test_folder = next((path / name for name in ("test", "val") if (path / name).is_dir()), None) if train_folder != path else None
     if test_folder is not None:

@@ -23,7 +23,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 
-from evonas.errors import UsageError, unknown
+from evonas.errors import UsageError, first_line, shortened, unknown
 from evonas.files import written_whole
 from evonas.space import Population, SearchSpace
 from predictors.accuracy.boosted import BoostedTrees
@@ -36,6 +36,7 @@ MILLISECONDS = "milliseconds"
 FEWEST_ALONE = 20
 FEWEST_TO_LEARN = 3
 HELD_OUT = 5
+FASTEST, SLOWEST = 1e-9, 1e9  # milliseconds that can be believed
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,10 @@ def read_device(path: str | Path, space: SearchSpace) -> MeasuredDevice:
             reader = csv.reader(file)
             columns = next(reader, [])
             rows = [(reader.line_num, row) for row in reader if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"Cannot read {path}: {error}. Expected a CSV file with a column for every choice and {MILLISECONDS!r}.") from None
+    except (OSError, ValueError, csv.Error) as error:
+        raise UsageError(
+            f"Cannot read {shortened(path, 200)}: {first_line(error)}. Expected a CSV file, a column a choice and {MILLISECONDS!r}."
+        ) from None
     if missing := [name for name in expected if name not in columns]:
         raise UsageError(
             f"{path} lacks the column {missing[0]!r}; expected {', '.join(expected)}. A folder of devices holds files of one space."
@@ -200,6 +203,6 @@ def _positive(path: Path, line: int, text: str) -> float:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not (math.isfinite(value) and value > 0):
-        raise UsageError(f"{path}, line {line}: {MILLISECONDS} holds {text!r}; expected a positive number.")
+    if not FASTEST <= value <= SLOWEST:  # NaN is neither
+        raise UsageError(f"{path}, line {line}: {MILLISECONDS} holds {shortened(text)!r}; expected a positive number.")
     return value

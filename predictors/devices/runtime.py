@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from evonas.errors import UsageError
+from evonas.errors import UsageError, first_line
 from evonas.files import written_whole
 
 COMMAND_TIMEOUT_S = 600.0
@@ -85,7 +85,7 @@ def session(path: Path, threads: int = 1) -> Any:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise UsageError(f"Cannot run {path}: {str(error).splitlines()[0][:160]}. Expected a whole ONNX file; write it again.") from None
+        raise UsageError(f"Cannot run {path}: {first_line(error)}. Expected a whole ONNX file; write it again.") from None
 
 
 def run(path: Path, images: np.ndarray) -> np.ndarray:

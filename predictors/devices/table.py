@@ -29,15 +29,17 @@ import numpy.typing as npt
 from torch import nn
 
 from evonas.budget import Cost
-from evonas.errors import UsageError, unknown
-from evonas.files import read_json, write_json
+from evonas.errors import UsageError, first_line, shortened, unknown
+from evonas.files import read_as, write_json
 from evonas.space import Architecture, Population, SearchSpace
 from evonas.tables import AdditiveCost, CostTable
 from predictors.costs import Part, Shape, tabulate
 from predictors.devices.runtime import Backend, measure, time_onnx
+from predictors.devices.schema import ByState, LatencyFile
 
 ADDED_UP = 4000
 JOINED = ","
+MOST_ENTRIES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -109,33 +111,31 @@ def read_table(path: Path, space: SearchSpace) -> LatencyTable:
         UsageError: the file is missing or damaged, its unit is not ms, a choice or an option is missing or unknown, or a
             value is not a finite number.
     """
-    content = read_json(path)
-    if not isinstance(content, dict) or not isinstance(content.get("choices"), dict):
-        raise UsageError(f"{path} is no latency table; expected JSON with the keys device, unit, constant and choices.")
-    if content.get("unit") != "ms":
-        raise UsageError(f"{path} gives latencies in {content.get('unit')!r}; expected the unit 'ms'.")
+    content = read_as(path, LatencyFile)
     tables: list[CostTable] = []
-    for names, entries in content["choices"].items():
+    for names, entries in content.choices.items():
         columns = tuple(_column(path, space, name) for name in names.split(JOINED))
-        wanted = _entries(space, columns, allowed_only=True)
+        if len(set(columns)) < len(columns):
+            raise UsageError(f"{path} names a choice twice in {shortened(names)!r}; expected each once.")
+        wanted = _entries(space, columns, allowed_only=True, path=path)
         if missing := [option for option in wanted if option not in entries]:
             raise UsageError(f"{path} lacks the option {missing[0]!r} of {names!r}; expected {', '.join(wanted[:20])}.")
-        values = np.array([_number(path, names, entries[key]) if key in entries else math.nan for key in _entries(space, columns)])
+        values = np.array([entries.get(key, math.nan) for key in _entries(space, columns, path=path)])
         tables.append(CostTable(columns, values.reshape([len(space.choices[column].options) for column in columns])))
     covered = [column for table in tables for column in table.columns]
-    tables += (running := [_by_state(path, space, entry) for entry in content.get("by_state", [])])
-    if running or content.get("overlapping") is True:  # several tables may read a choice
+    tables += (running := [_by_state(path, space, entry) for entry in content.by_state])
+    if running or content.overlapping:  # several tables may read a choice
         covered = list({column for table in tables for column in table.columns})
     for column, name in enumerate(space.names):
         if covered.count(column) != 1:
             raise UsageError(f"{path} {'holds twice' if column in covered else 'lacks'} the choice {name!r}; expected every choice once.")
-    residual = content.get("residual")
+    _require_states(path, tables)
     return LatencyTable(
-        str(content.get("device", path.stem)),
-        AdditiveCost("ms", _number(path, "constant", content.get("constant", 0.0)), tuple(tables)),
-        _number(path, "slope", content.get("slope", 1.0)),
-        _number(path, "intercept", content.get("intercept", 0.0)),
-        Residual(**residual) if isinstance(residual, dict) else None,
+        content.device or path.stem,
+        AdditiveCost("ms", content.constant, tuple(tables)),
+        content.slope,
+        content.intercept,
+        None if content.residual is None else Residual(**content.residual.model_dump()),
     )
 
 
@@ -239,13 +239,17 @@ def additive(space: SearchSpace, device: str, cost: Cost, blocks: Sequence[tuple
     ends = np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1]
     values = np.linalg.lstsq(design, milliseconds - centre, rcond=None)[0]
     explained = 1 - float(((design @ values + centre - milliseconds) ** 2).sum() / max(((milliseconds - centre) ** 2).sum(), 1e-300))
-    tables = tuple(CostTable(g, part.reshape(shape)) for g, part, shape in zip(groups, np.split(values, ends), shapes, strict=True))
-    return LatencyTable(device, AdditiveCost("ms", float(centre), tables)), explained
+    parts = np.split(values, ends)
+    constant = float(centre + sum(part.min() for part in parts))
+    tables = tuple(CostTable(g, (part - part.min()).reshape(shape)) for g, part, shape in zip(groups, parts, shapes, strict=True))
+    return LatencyTable(device, AdditiveCost("ms", constant, tables)), explained
 
 
-def _entries(space: SearchSpace, columns: Sequence[int], *, allowed_only: bool = False) -> list[str]:
+def _entries(space: SearchSpace, columns: Sequence[int], *, allowed_only: bool = False, path: Path | None = None) -> list[str]:
     """The keys of a table file for some choices, in the order of the table."""
     options = [[space.choices[c].options[i] for i in (space.allowed[c] if allowed_only else range(space.sizes[c]))] for c in columns]
+    if path is not None and math.prod(map(len, options)) > MOST_ENTRIES:
+        raise UsageError(f"{path} has a table over {len(columns)} choices together; expected at most {MOST_ENTRIES:,} entries.")
     return [JOINED.join(pair) for pair in itertools.product(*options)]
 
 
@@ -255,19 +259,25 @@ def _column(path: Path, space: SearchSpace, name: str) -> int:
     return space.names.index(name)
 
 
-def _number(path: Path, what: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise UsageError(f"{path}: {what} holds {value!r}; expected a finite number of milliseconds.")
-    return float(value)
-
-
-def _by_state(path: Path, space: SearchSpace, entry: Any) -> CostTable:
+def _by_state(path: Path, space: SearchSpace, entry: ByState) -> CostTable:
     """A table whose values depend on what arrives, as `LatencyTable.save` writes it."""
+    columns = tuple(_column(path, space, name) for name in entry.choices)
+    shape = [entry.states, *(len(space.choices[column].options) for column in columns)]
     try:
-        columns = tuple(_column(path, space, name) for name in entry["choices"])
-        shape = [entry["states"], *(len(space.choices[column].options) for column in columns)]
-        values = np.array(entry["milliseconds"], dtype=np.float64).reshape(shape)  # null becomes NaN
-        hands_on = None if entry["hands_on"] is None else np.array(entry["hands_on"], dtype=np.int64).reshape(shape)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{path}: a table by state is malformed ({error!r}); expected choices, states, milliseconds, hands_on.") from None
+        values = np.array(entry.milliseconds, dtype=np.float64).reshape(shape)  # null becomes NaN
+        hands_on = None if entry.hands_on is None else np.array(entry.hands_on, dtype=np.int64).reshape(shape)
+    except ValueError as error:
+        raise UsageError(
+            f"{path}: a table by state is malformed ({first_line(error)}); expected choices, states, milliseconds, hands_on."
+        ) from None
     return CostTable(columns, values, hands_on)
+
+
+def _require_states(path: Path, tables: Sequence[CostTable]) -> None:
+    """Whatever a table hands on is a state that the tables after it know."""
+    known = 1
+    for table in tables:
+        if len(table.by_state) > 1 and len(table.by_state) < known:
+            raise UsageError(f"{path}: a table by state has {len(table.by_state)} states, and {known} arrive; expected as many.")
+        if table.following is not None:
+            known = int(table.following.max()) + 1

@@ -12,7 +12,6 @@ was measured; the paper's features of in-memory computing tiles stand behind a d
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,17 +22,16 @@ import numpy.typing as npt
 from scipy.optimize import nnls
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from evonas.errors import UsageError, unknown
-from evonas.files import read_json
+from evonas.errors import UsageError
+from evonas.files import read_as
 from evonas.space import Population
+from predictors.devices.schema import FEATURES, UNITS, HardwareFile
 from predictors.flash.positive import PositiveRegressor
 
 Floats = npt.NDArray[np.float64]
 Totals = Callable[[Population], Mapping[str, Floats]]
 
-FEATURES = ("macs", "params", "activations", "layers", "connections")
 FOLDS = 5
-UNITS = {"latency": "ms", "energy": "mJ", "area": "mm2"}
 
 
 class NonNegativeLinear(PositiveRegressor):
@@ -157,25 +155,6 @@ def read_hardware(path: str | Path, totals: Totals) -> dict[str, HardwareCost]:
     Raises:
         UsageError: the file is missing or damaged, names another cost, unit or feature, or holds a negative number.
     """
-    path = Path(path)
-    content = read_json(path)
-    if not isinstance(content, dict) or not set(content) & set(UNITS):
-        raise UsageError(f"{path} gives no hardware model; expected JSON with one or more of: {', '.join(UNITS)}.")
-    costs = {}
-    for name, entry in content.items():
-        if name == "device":
-            continue
-        if name not in UNITS:
-            raise UsageError(f"{path}: {unknown('cost', name, ('device', *UNITS))}")
-        if not isinstance(entry, dict) or entry.get("unit") != UNITS[name]:
-            raise UsageError(f"{path}: {name} must be an object with the unit {UNITS[name]!r} and coefficients.")
-        coefficients = {feature: value for feature, value in entry.items() if feature != "unit"}
-        for feature, value in coefficients.items():
-            if feature not in (*FEATURES, "constant"):
-                raise UsageError(f"{path}, {name}: {unknown('feature', feature, (*FEATURES, 'constant'))}")
-            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
-                raise UsageError(f"{path}, {name}: {feature} holds {value!r}; expected a number of at least 0.")
-        if not any(coefficients.values()):
-            raise UsageError(f"{path}: {name} has no coefficient above 0; expected one or more.")
-        costs[name] = HardwareCost(UNITS[name], coefficients, totals)
-    return costs
+    content = read_as(Path(path), HardwareFile)
+    given = {name: getattr(content, name) for name in UNITS}
+    return {name: HardwareCost(UNITS[name], found, totals) for name, found in given.items() if found is not None}

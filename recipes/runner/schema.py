@@ -12,11 +12,11 @@ Number = Annotated[float, Field(allow_inf_nan=True)]
 
 
 class Arguments(pydantic.RootModel[dict[Text, Any]]):
-    """Expected the arguments of a run by name, as a JSON object."""
+    """A list of arguments: those of a run by name, as a JSON object."""
 
 
 class Ends(pydantic.BaseModel):
-    """Expected the two ends of a bound."""
+    """A bound: its two ends."""
 
     model_config = pydantic.ConfigDict(extra="allow")
 
@@ -25,7 +25,7 @@ class Ends(pydantic.BaseModel):
 
 
 class Outcome(pydantic.BaseModel):
-    """Expected what a run writes; restore the file, or run its command again."""
+    """A result: what a run writes. Restore it, or run the command again."""
 
     model_config = pydantic.ConfigDict(extra="allow")
 
