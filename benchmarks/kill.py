@@ -1,10 +1,10 @@
 """Does a run that is killed at random moments end like one that is not?
 
-A small run (digits, one latency table given to all) is done once undisturbed. Then, round after round, the same run is killed
-with SIGKILL at three to six random moments, started again with the same command each time, and let end; trials, scores, winner
-and accuracies are compared. The last line is one JSON object, with what the kills hit.
+A small run of every recipe (digits, what is measured given by files) is done once undisturbed. Then, round after round, the same run is
+killed with SIGKILL at three to six random moments, started again with the same command each time, and let end; trials, scores and
+what they came to are compared. The last line is one JSON object, with what the kills hit.
 
-    python benchmarks/kill.py --kills 12 --out runs/kill
+    python benchmarks/kill.py --kills 100 --out runs/kill
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,51 +30,74 @@ from supernet import mbconv
 DEPTHS = (1, 2, 2)
 
 
+RECIPES = {
+    "mobile": {"epochs": 25, "retrain-epochs": 25, "evaluations": 400, "depths": ",".join(map(str, DEPTHS))},
+    "spos": {"layout": "digits", "epochs": 12, "retrain-epochs": 12, "evaluations": 200, "search": "bits"},
+    "flash": {"samples": 12, "sample-epochs": 4, "retrain-epochs": 12},
+    "gap": {"networks": 50, "trainings": 1, "alone-epochs": 2, "epochs": 6, "supernets": 2, "causes": "C"},
+}
+STUDIES = {"mobile": ("search", "baseline"), "spos": ("search", "baseline"), "flash": ("samples",), "gap": ("alone-0",)}
+COMPARED = {"mobile": ("architecture", "accuracy"), "spos": ("architecture", "accuracy"), "flash": ("architecture", "accuracy")}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=12)
+    parser.add_argument("--kills", type=int, default=100, help="shared evenly among the recipes")
+    parser.add_argument("--recipes", nargs="*", default=list(RECIPES), choices=list(RECIPES))
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--out", type=Path, default=Path("runs/kill"))
     a = parser.parse_args()
     shutil.rmtree(a.out, ignore_errors=True)
     a.out.mkdir(parents=True)
-    table = write_table(a.out / "phone.json")
-    start = time.perf_counter()
-    subprocess.run(command(a.out / "undisturbed", table), env=environment(), check=True, stdout=subprocess.DEVNULL)
-    length = time.perf_counter() - start
+    write_table(a.out / "phone.json")
+    write_json(a.out / "chip.json", {"device": "chip", "latency": {"unit": "ms", "macs": 1e-6, "constant": 0.1}})
+    found = {name: killed(name, a.out, -(-a.kills // len(a.recipes)), random.Random(f"{a.seed} {name}")) for name in a.recipes}
+    print(json.dumps(found))
 
-    draw, reached, same = random.Random(a.seed), [], {"study": True, "winner": True, "accuracy": True}
-    while len(reached) < a.kills:
-        folder = a.out / f"round{len(reached)}"
+
+def killed(recipe: str, out: Path, kills: int, draw: random.Random) -> dict[str, Any]:
+    """Kill a recipe so often; what was hit, and whether all ended as undisturbed."""
+    whole, reached, same = out / recipe, [], {"study": True, "result": True}
+    start = time.perf_counter()
+    subprocess.run(command(recipe, whole, out), env=environment(), check=True, stdout=subprocess.DEVNULL)
+    length = time.perf_counter() - start
+    rounds = 0
+    while len(reached) < kills:
+        folder, rounds = out / f"{recipe}{rounds}", rounds + 1
         for _ in range(draw.randint(3, 6)):
-            process = subprocess.Popen(command(folder, table), env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            process = subprocess.Popen(
+                command(recipe, folder, out), env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
             try:
                 process.wait(draw.uniform(0.1, 0.4) * length)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
                 reached.append(movement(folder))
-                print(f"kill {len(reached)}: in {reached[-1]}", flush=True)
+                print(f"{recipe}: kill {len(reached)}, in {reached[-1]}", flush=True)
             if (folder / "result.json").exists():
                 break
-        subprocess.run(command(folder, table), env=environment(), check=True, stdout=subprocess.DEVNULL)
-        results = [read_json(path / "result.json") for path in (folder, a.out / "undisturbed")]
-        same["study"] &= equal_studies(folder, a.out / "undisturbed")
-        same["winner"] &= results[0]["architecture"] == results[1]["architecture"]
-        same["accuracy"] &= results[0]["accuracy"] == results[1]["accuracy"]
+        subprocess.run(command(recipe, folder, out), env=environment(), check=True, stdout=subprocess.DEVNULL)
+        results = [read_json(path / "result.json") for path in (folder, whole)]
+        same["study"] &= all(equal_studies(folder, whole, name) for name in STUDIES[recipe])
+        same["result"] &= all(results[0][part] == results[1][part] for part in COMPARED.get(recipe, ("diagnosis", "accuracies")))
     hit = {name: reached.count(name) for name in dict.fromkeys(reached)}
-    print(json.dumps({"kills": len(reached), "in": hit, "seconds_undisturbed": round(length, 1), "same_as_undisturbed": same}))
+    return {"kills": len(reached), "in": hit, "seconds_undisturbed": round(length, 1), "same_as_undisturbed": same}
 
 
 def environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
-def command(out: Path, table: Path) -> list[str]:
-    settings = {"data": "digits", "epochs": 25, "retrain-epochs": 25, "evaluations": 400, "depths": ",".join(map(str, DEPTHS))}
-    options = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
-    bounds = ["--budget", "macs=700k", "--budget", "latency=7ms", "--latency-table", str(table)]
-    return [sys.executable, "-m", "recipes", "mobile", *options, *bounds, "--device", "cpu", "--out", str(out)]
+def command(recipe: str, out: Path, shared: Path) -> list[str]:
+    options = [word for name, value in {"data": "digits", **RECIPES[recipe]}.items() for word in (f"--{name}", str(value))]
+    own = {
+        "mobile": ["--budget", "macs=700k", "--budget", "latency=7ms", "--latency-table", str(shared / "phone.json")],
+        "spos": ["--budget", "bitops=50%"],
+        "flash": ["--budget", "accuracy=1%..", "--budget", "latency=80%", "--hardware", str(shared / "chip.json")],
+        "gap": [],
+    }[recipe]
+    return [sys.executable, "-m", "recipes", recipe, *options, *own, "--device", "cpu", "--out", str(out)]
 
 
 def write_table(path: Path) -> Path:
@@ -87,24 +111,19 @@ def write_table(path: Path) -> Path:
 
 def movement(folder: Path) -> str:
     """What a killed run was doing, by what it has left."""
-    if (folder / "model.pt").exists():
-        return "deliver"
-    if (folder / "winner.json").exists():
-        return "retrain"
+    for file, name in (("model.pt", "deliver"), ("retrain.pt", "retrain"), ("winner.json", "retrain")):
+        if (folder / file).exists():
+            return name
     if (folder / "study.log").exists() and (folder / "study.log").stat().st_size > 2000:
         return "search"
     return "train" if (folder / "config.json").exists() else "start"
 
 
-def equal_studies(one: Path, two: Path) -> bool:
-    for name in ("search", "baseline"):
-        a, b = (open_study(path / "study.log", name) for path in (one, two))
-        ours, theirs = (History.of(study, space_of(b)) for study in (a, b))
-        if len(a.trials) != len(b.trials) or not np.array_equal(ours.population, theirs.population):
-            return False
-        if not np.array_equal(ours.scores, theirs.scores):
-            return False
-    return True
+def equal_studies(one: Path, two: Path, name: str) -> bool:
+    a, b = (open_study(path / "study.log", name) for path in (one, two))
+    ours, theirs = (History.of(study, space_of(b)) for study in (a, b))
+    same = len(a.trials) == len(b.trials) and np.array_equal(ours.population, theirs.population)
+    return same and np.array_equal(ours.scores, theirs.scores)
 
 
 if __name__ == "__main__":

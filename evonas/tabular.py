@@ -172,16 +172,28 @@ def nasbench_macro(path: str | Path) -> Table:
         arrays = read_arrays(path, "arch")
         rows, test, params, macs = (arrays[name] for name in ("arch", "test_acc", "params", "flops"))
     else:
-        content = read_json_file(path)
-        try:
-            rows = np.array([[int(digit) for digit in key] for key in content])
-            test, params, macs = (np.array([entry[name] for entry in content.values()]) for name in ("test_acc", "params", "flops"))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise UsageError(
-                f'{path} is not NAS-Bench-Macro: expected {{"00000000": {{"test_acc": [...], ...}}}}, but {error!r}.'
-            ) from error
+        rows, test, params, macs = _macro_columns(Path(path))
     columns = {"test": (np.asarray(test, np.float64) / 100).round(6), "params": params.astype(np.float64), "macs": macs.astype(np.float64)}
     return Table(nasbench_macro_space(), rows.astype(np.int64), columns)
+
+
+def _macro_columns(path: Path) -> tuple[npt.NDArray[Any], ...]:
+    content = read_json_file(path)
+    try:
+        rows = np.array([[int(digit) for digit in key] for key in content], dtype=np.int64).reshape(len(content), 8)
+        test, params, macs = (
+            np.array([entry[name] for entry in content.values()], dtype=np.float64) for name in ("test_acc", "params", "flops")
+        )
+        if not (len(rows) and test.shape == (len(rows), 3) and params.shape == macs.shape == (len(rows),) and np.isfinite(test).all()):
+            raise ValueError(f"{len(rows)} networks with accuracies of shape {test.shape}")
+        if rows.min() < 0 or rows.max() >= len(MACRO_OPERATIONS):
+            raise ValueError("an operation that there is not")
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise UsageError(
+            f'{path} is not NAS-Bench-Macro: expected {{"00000000": {{"test_acc": [...], ...}}}}, but {type(error).__name__}: '
+            f"{first_line(error)}."
+        ) from error
+    return rows, test, params, macs
 
 
 def nats_bench(path: str | Path, kind: str, *, trust_pickle: bool = False) -> Table:

@@ -212,6 +212,8 @@ def _arrays(path: Path) -> ImageData:
             if missing := [key for key in keys if key not in file]:
                 raise UsageError(f"{path} lacks the array {missing[0]!r}; expected {', '.join(keys)}.")
             arrays = [file[key] for key in keys]
+            if broken := [key for key, array in zip(keys, arrays, strict=True) if not isinstance(array, np.ndarray)]:
+                raise UsageError(f"{path}: {broken[0]} is no array; expected {', '.join(keys)}.")
             names = np.atleast_1d(file["class_names"]) if "class_names" in file else None
             if names is not None and (names.ndim > 1 or len(set(map(str, names))) < len(names)):
                 raise UsageError(f"{path}: class_names has shape {names.shape}; expected a list of different names.")

@@ -267,9 +267,7 @@ def _by_state(path: Path, space: SearchSpace, entry: ByState) -> CostTable:
         values = np.array(entry.milliseconds, dtype=np.float64).reshape(shape)  # null becomes NaN
         hands_on = None if entry.hands_on is None else np.array(entry.hands_on, dtype=np.int64).reshape(shape)
     except ValueError as error:
-        raise UsageError(
-            f"{path}: a table by state is malformed ({first_line(error)}); expected choices, states, milliseconds, hands_on."
-        ) from None
+        raise UsageError(f"{path}: a table by state is malformed ({first_line(error)}); expected as many as its shape.") from None
     return CostTable(columns, values, hands_on)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
 from collections.abc import Mapping
@@ -123,8 +124,8 @@ def main() -> None:
 
 def _run(arguments: list[str]) -> None:
     commands = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
-    if any("\0" in argument for argument in arguments):
-        raise UsageError("An argument holds a NUL character; expected text.")
+    if any("\0" in argument or re.search("[\ud800-\udb7f]", argument) for argument in arguments):
+        raise UsageError("An argument holds a character that no file name can have (NUL, half of a pair); expected text.")
     if arguments and not arguments[0].startswith("-") and arguments[0] not in commands:
         raise unknown("command", arguments[0], commands)
     teams = [entry.name for entry in RECIPES.values() if entry.team]

@@ -118,10 +118,10 @@ def load_weights(network: nn.Module, content: dict[str, Any]) -> None:
     space, allowed = getattr(network, "space", None), content.get("allowed")
     if isinstance(space, SearchSpace) and allowed is not None:
         try:
-            narrowed = tuple(tuple(int(index) for index in indices) for indices in allowed)
-        except (TypeError, ValueError) as error:
+            narrowed = replace(space, allowed=tuple(tuple(int(index) for index in indices) for indices in allowed))
+        except (TypeError, ValueError, OverflowError, LookupError) as error:
             raise UsageError(f"The checkpoint has a space that cannot be read ({first_line(error)}). Start over with --fresh.") from None
-        set_space(network, replace(space, allowed=narrowed))
+        set_space(network, narrowed)
 
 
 def set_space(network: Any, space: SearchSpace) -> None:
