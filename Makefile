@@ -1,10 +1,12 @@
 # make install   create .venv and install evonas with everything the tests need
 # make demo      find a small digit classifier under two bounds: real images, no download, minutes on two cores
+# make workers   the same search by two workers that share a PostgreSQL server of their own, with the dashboard (Debian: apt install postgresql)
+# make fuzz      ten thousand malformed inputs: files, folders, arguments; minutes
 # make test      lint, types and tests: what CI runs
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test
+.PHONY: install demo workers fuzz test
 
 install: .venv/ready
 
@@ -16,6 +18,12 @@ install: .venv/ready
 
 demo: install
 	$(BIN)/evonas mobile --data digits --budget macs=700k --budget latency=5% --epochs 60 --out runs/demo --seed 0
+
+workers: install
+	PATH=$(abspath $(BIN)):$$PATH $(BIN)/python -m benchmarks.many_workers --workers 2 --out runs/workers
+
+fuzz: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --cases 10000
 
 test: install
 	$(BIN)/ruff check .
