@@ -32,7 +32,7 @@ DEPTHS = (1, 2, 2)
 
 RECIPES = {
     "mobile": {"epochs": 25, "retrain-epochs": 25, "evaluations": 400, "depths": ",".join(map(str, DEPTHS))},
-    "spos": {"layout": "digits", "epochs": 12, "retrain-epochs": 12, "evaluations": 200, "search": "bits"},
+    "spos": {"layout": "tiny", "epochs": 12, "retrain-epochs": 12, "evaluations": 200, "search": "bits"},
     "flash": {"samples": 12, "sample-epochs": 4, "retrain-epochs": 12},
     "gap": {"networks": 50, "trainings": 1, "alone-epochs": 2, "epochs": 6, "supernets": 2, "causes": "C"},
 }

@@ -216,8 +216,9 @@ def test_a_folder_with_links_in_a_circle_is_read_once(tmp_path):
 
 
 @pytest.mark.parametrize("argument", ["x\0y", "\x1b[31mred", "x" * 5000, "\ud800"])
-def test_arguments_that_cannot_be_printed_or_end_nowhere(argument):
-    for option in ("--data", "--latency-table", "--supernet", "--layout", "--budget", "--storage", "--predictor", "--device"):
+def test_arguments_that_cannot_be_printed_or_end_nowhere(argument, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for option in ("--data", "--latency-table", "--supernet", "--layout", "--budget", "--predictor", "--device"):
         data = [] if option == "--data" else ["--data", "digits"]
         done = here("mobile", *data, "--device", "cpu", option, argument)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
