@@ -33,8 +33,8 @@ DEPTHS = (1, 2, 2)
 RECIPES = {
     "mobile": {"epochs": 25, "retrain-epochs": 25, "evaluations": 400, "depths": ",".join(map(str, DEPTHS))},
     "spos": {"layout": "tiny", "epochs": 12, "retrain-epochs": 12, "evaluations": 200, "search": "bits"},
-    "flash": {"samples": 12, "sample-epochs": 4, "retrain-epochs": 12},
-    "gap": {"networks": 50, "trainings": 1, "alone-epochs": 2, "epochs": 6, "supernets": 2, "causes": "C"},
+    "flash": {"samples": 8, "sample-epochs": 2, "retrain-epochs": 12},
+    "gap": {"networks": 50, "trainings": 1, "alone-epochs": 1, "epochs": 3, "supernets": 1, "causes": ""},
 }
 STUDIES = {"mobile": ("search", "baseline"), "spos": ("search", "baseline"), "flash": ("samples",), "gap": ("alone-0",)}
 COMPARED = {"mobile": ("architecture", "accuracy"), "spos": ("architecture", "accuracy"), "flash": ("architecture", "accuracy")}
