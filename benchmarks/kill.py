@@ -24,15 +24,16 @@ import numpy as np
 
 from evonas import History, open_study
 from evonas.files import read_json, write_json
+from evonas.space import SearchSpace
 from evonas.study import space_of
-from supernet import mbconv
+from supernet import mbconv, shuffle
 
 DEPTHS = (1, 2, 2)
 
 
 RECIPES = {
     "mobile": {"epochs": 25, "retrain-epochs": 25, "evaluations": 400, "depths": ",".join(map(str, DEPTHS))},
-    "spos": {"layout": "tiny", "epochs": 12, "retrain-epochs": 12, "evaluations": 200, "search": "bits"},
+    "spos": {"layout": "digits", "epochs": 8, "retrain-epochs": 8, "evaluations": 100},
     "flash": {"samples": 8, "sample-epochs": 2, "retrain-epochs": 12},
     "gap": {"networks": 50, "trainings": 1, "alone-epochs": 1, "epochs": 3, "supernets": 1, "causes": ""},
 }
@@ -49,7 +50,8 @@ def main() -> None:
     a = parser.parse_args()
     shutil.rmtree(a.out, ignore_errors=True)
     a.out.mkdir(parents=True)
-    write_table(a.out / "phone.json")
+    write_table(a.out / "phone.json", mbconv((1, 8, 8), 10, depths=DEPTHS).space)
+    write_table(a.out / "board.json", shuffle((1, 8, 8), 10, layout="digits", widths=["1.0"]).space)
     write_json(a.out / "chip.json", {"device": "chip", "latency": {"unit": "ms", "macs": 1e-6, "constant": 0.1}})
     found = {name: killed(name, a.out, -(-a.kills // len(a.recipes)), random.Random(f"{a.seed} {name}")) for name in a.recipes}
     print(json.dumps(found))
@@ -93,20 +95,18 @@ def command(recipe: str, out: Path, shared: Path) -> list[str]:
     options = [word for name, value in {"data": "digits", **RECIPES[recipe]}.items() for word in (f"--{name}", str(value))]
     own = {
         "mobile": ["--budget", "macs=700k", "--budget", "latency=7ms", "--latency-table", str(shared / "phone.json")],
-        "spos": ["--budget", "bitops=50%"],
+        "spos": ["--budget", "macs=60%", "--latency-table", str(shared / "board.json")],
         "flash": ["--budget", "accuracy=1%..", "--budget", "latency=80%", "--hardware", str(shared / "chip.json")],
         "gap": [],
     }[recipe]
     return [sys.executable, "-m", "recipes", recipe, *options, *own, "--device", "cpu", "--out", str(out)]
 
 
-def write_table(path: Path) -> Path:
+def write_table(path: Path, space: SearchSpace) -> None:
     """A latency table with a number for every operator."""
     rng = np.random.default_rng(0)
-    space = mbconv((1, 8, 8), 10, depths=DEPTHS).space
     choices = {c.name: {option: 0.0 if option == "skip" else float(rng.uniform(0.5, 3)) for option in c.options} for c in space.choices}
     write_json(path, {"device": "a phone", "unit": "ms", "constant": 0.5, "choices": choices})
-    return path
 
 
 def movement(folder: Path) -> str:
