@@ -79,7 +79,7 @@ def check_storage(storage: str, *, trusted: bool = False) -> None:
         parsed = sqlalchemy.make_url(_with_driver(url))
         dialect = parsed.get_dialect()
     except Exception as error:
-        raise _cannot_open(url, error) from None
+        raise cannot_open(url, error) from None
     try:
         dialect.import_dbapi()
     except ImportError as error:
@@ -91,7 +91,7 @@ def check_storage(storage: str, *, trusted: bool = False) -> None:
         with engine.connect():
             pass
     except Exception as error:
-        raise _cannot_open(url, error) from None
+        raise cannot_open(url, error) from None
     finally:
         engine.dispose()
 
@@ -126,7 +126,7 @@ def open_storage(storage: str | Path | optuna.storages.BaseStorage | None, *, tr
     except UsageError:
         raise
     except Exception as error:
-        raise _cannot_open(url, error) from error
+        raise cannot_open(url, error) from error
 
 
 def patiently(step: Callable[[], T], note: Callable[[str], None]) -> T:
@@ -172,7 +172,7 @@ def is_lost(error: BaseException) -> bool:
         return "disk is full" not in str(cause)
     if isinstance(cause, exc.DBAPIError):
         return bool(cause.connection_invalidated)
-    return type(cause).__module__.startswith("redis") and isinstance(cause, OSError | ConnectionError | Exception)
+    return type(cause).__module__.startswith("redis") and type(cause).__name__ in ("ConnectionError", "TimeoutError")
 
 
 def repair_journal(path: Path) -> str | None:
@@ -264,7 +264,8 @@ def _no_driver(scheme: str, module: str) -> UsageError:
     return UsageError(f"Cannot open the storage: the driver {module} of {scheme} is not installed; expected it: {how}.")
 
 
-def _cannot_open(url: str, error: Exception) -> UsageError:
+def cannot_open(url: str, error: Exception) -> UsageError:
+    """The error for a storage that cannot be opened, without its password."""
     shown, why = redacted(url), hide(first_line(_cause(error)))
     return UsageError(f"Cannot open the storage {shown!r}: {why}. Expected a file path or an Optuna storage URL.")
 

@@ -22,9 +22,9 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from evonas.budget import Budget
-from evonas.errors import UsageError, first_line, shortened
-from evonas.redaction import hide, redacted
+from evonas.errors import UsageError, shortened
 from evonas.space import Architecture, Choice, Population, SearchSpace
+from evonas.storage import cannot_open
 from evonas.storage import open_storage as open_storage
 from evonas.storage import repair_journal as repair_journal
 from evonas.turns import turn
@@ -147,9 +147,7 @@ def open_study(storage: str | Path | optuna.storages.BaseStorage | None, name: s
     except UsageError:
         raise
     except Exception as error:
-        raise UsageError(
-            f"Cannot open the storage {redacted(str(storage))!r}: {hide(first_line(error))}. Expected a file path or an Optuna storage URL."
-        ) from error
+        raise cannot_open(str(storage), error) from error
 
 
 def attribute_name(cost: str, unit: str) -> str:

@@ -18,7 +18,7 @@ import jinja2
 import optuna
 
 from evonas.errors import UsageError, first_line, shortened
-from evonas.files import inside, obstacle, read_as, read_json, write_json, written_whole
+from evonas.files import inside, obstacle, read_as, write_json, written_whole
 from evonas.storage import open_storage, repair_journal
 from evonas.study import open_study
 from evonas.units import split_units
@@ -186,8 +186,7 @@ def storage_of(folder: Path, storage: str | None) -> str | Path:
     """
     if not (folder / "config.json").exists():
         raise UsageError(f"There is no run in {folder}; expected a run folder with a config.json.")
-    config = read_json(inside(folder, "config.json"))
-    kept = config.get("storage") if isinstance(config, dict) else None
+    kept = read_config(folder).get("storage")
     if kept is not None and storage is not None:
         return storage
     journal = inside(folder, JOURNAL)

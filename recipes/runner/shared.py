@@ -66,14 +66,13 @@ def trained_once(study: optuna.Study, store: Any, path: Path, train: Callable[[]
         while True:
             known, trainer = patiently(lambda: _trainer(study, worker), say)
             if known is not None:
-                if not path.exists():
-                    _take(store, known, path)
-                    say("supernet: taken from the artifacts")
+                _take(store, known, path)  # in place of one whose training was begun here and ended elsewhere
                 return
             if trainer == worker.name:
                 train()
                 made = optuna.artifacts.upload_artifact(artifact_store=store, file_path=str(path), study_or_trial=study)
-                patiently(partial(agree, study, SUPERNET, made), say)
+                if (first := patiently(partial(agree, study, SUPERNET, made), say)) != made:
+                    _take(store, first, path)  # somebody took this worker for dead
                 return
             if not told:
                 say(f"waiting for the supernet that {trainer} trains")
@@ -98,3 +97,4 @@ def _take(store: Any, artifact: str, path: Path) -> None:
             optuna.artifacts.download_artifact(artifact_store=store, file_path=str(temporary), artifact_id=artifact)
     except optuna.artifacts.exceptions.ArtifactNotFound:
         raise UsageError("The supernet of this search is not among the artifacts; expected the --artifacts that the others use.") from None
+    say("supernet: taken from the artifacts")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -109,6 +108,3 @@ def _containers(content: Any) -> list[Any]:
             found.append(part)
             left += part.values() if isinstance(part, dict) else part
     return found
-
-
-Spoil = Callable[[Generator], bytes]
