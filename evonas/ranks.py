@@ -22,3 +22,31 @@ def fused(scores: npt.NDArray[np.float64], *cheap: npt.NDArray[np.float64]) -> n
     on the company, so that a fused score ranks the population it was made of and no other.
     """
     return np.asarray(normal_scores(scores) + np.mean([normal_scores(other) for other in cheap], axis=0))
+
+
+class NormalScale:
+    """Normal scores against a reference that stays: what a number would have got among the reference values, whatever its company now.
+
+    Between two reference values it is linear, and beyond the ends it goes on with the slope of the reference as a whole, so that a network
+    better than all of the reference is still told from one that is better yet.
+
+    Args:
+        reference: values that the scale is made of, shape (n,); those that are not finite are left out. Of equal values only, or of
+            none, everything is 0.
+    """
+
+    def __init__(self, reference: npt.NDArray[np.float64]) -> None:
+        reference = np.asarray(reference, dtype=np.float64)
+        reference = reference[np.isfinite(reference)]
+        self._values, first = np.unique(reference, return_index=True)
+        self._scores = normal_scores(reference)[first]
+
+    def __call__(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Normal scores of values, shape (n,); NaN of NaN."""
+        values = np.asarray(values, dtype=np.float64)
+        if len(self._values) < 2:
+            return np.where(np.isnan(values), np.nan, 0.0)
+        low, high = self._values[[0, -1]]
+        slope = (self._scores[-1] - self._scores[0]) / (high - low)
+        inside = np.interp(values, self._values, self._scores)
+        return np.asarray(inside + slope * (np.minimum(values - low, 0) + np.maximum(values - high, 0)))

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -35,10 +35,22 @@ MOST_REJECTED_IN_A_ROW = 1000
 SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 2.0
 
 
+class Scored(NamedTuple):
+    """Scores with what was measured beside them.
+
+    Attributes:
+        scores: n numbers, higher is better.
+        beside: other numbers by name, n each; the search keeps them as attributes of the trials.
+    """
+
+    scores: npt.NDArray[np.float64]
+    beside: Mapping[str, npt.NDArray[np.float64]]
+
+
 class Fitness(Protocol):
     """Scores a population of shape (n, choices): n numbers, higher is better, all measured on the same images."""
 
-    def __call__(self, population: Population, /) -> npt.NDArray[np.float64]: ...
+    def __call__(self, population: Population, /) -> npt.NDArray[np.float64] | Scored: ...
 
 
 @dataclass(frozen=True)
@@ -248,23 +260,26 @@ def _score(space: SearchSpace, fitness: Fitness, study: optuna.Study, claim: _Cl
         if number == trial.number:
             new.append(trial)
         else:
-            patiently(partial(_tell, study, trial, score, TrialState.PRUNED, repeats=number), note)
+            patiently(partial(_tell, study, trial, score, TrialState.PRUNED, {REPEATS: number}), note)
     if new:
-        scores = np.asarray(fitness(space.canonical(rows_of(space, new))), dtype=np.float64)
+        found = fitness(space.canonical(rows_of(space, new)))
+        found = found if isinstance(found, Scored) else Scored(found, {})
+        scores = np.asarray(found.scores, dtype=np.float64)
         if scores.shape != (len(new),):
             raise TypeError(f"the fitness returned shape {scores.shape} for {len(new)} architectures")
-        for trial, score in zip(new, scores.tolist(), strict=True):
-            patiently(partial(_tell, study, trial, score, TrialState.FAIL), note)
+        for k, (trial, score) in enumerate(zip(new, scores.tolist(), strict=True)):
+            beside = {name: float(values[k]) for name, values in found.beside.items()}
+            patiently(partial(_tell, study, trial, score, TrialState.FAIL, beside), note)
     return len(new)
 
 
-def _tell(study: optuna.Study, trial: FrozenTrial, score: float, otherwise: TrialState, repeats: int | None = None) -> None:
+def _tell(study: optuna.Study, trial: FrozenTrial, score: float, otherwise: TrialState, attributes: Mapping[str, float]) -> None:
     """Tell a trial its score, or another state where that is no number; a trial that somebody else has told stays as it is."""
     storage = study._storage
     state, values = (TrialState.COMPLETE, [score]) if np.isfinite(score) else (otherwise, None)
     try:
-        if repeats is not None:
-            storage.set_trial_user_attr(trial._trial_id, REPEATS, repeats)
+        for name, value in attributes.items():
+            storage.set_trial_user_attr(trial._trial_id, name, value)
         if isinstance(study.sampler, Explorer):
             storage.set_trial_state_values(trial._trial_id, state, values)
         else:  # Optuna's samplers are told as well

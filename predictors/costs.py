@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from evonas.space import SearchSpace
+from evonas.space import IDLE, SearchSpace
 from evonas.tables import AdditiveCost, CostTable
 
 Shape = tuple[Any, ...]  # (channels, height, width), or a tuple of shapes
@@ -39,8 +39,6 @@ class Part(Protocol):
 
     def build(self, *options: int, arriving: int = 0) -> nn.Module: ...
 
-
-IDLE = ("identity", "skip", "skip_connect", "none")
 
 Measure = Callable[[nn.Module, Shape], float]
 

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
+from supernet.depthwise import depthwise_conv2d
+
 
 class WideConv(nn.Conv2d):
     """A convolution without bias whose leading output and input channels serve narrower ones.
@@ -38,8 +40,9 @@ class WideConv(nn.Conv2d):
         if torch.is_grad_enabled():
             before = self.used or (0, 0)
             self.used = (max(before[0], weight.shape[0]), max(before[1], weight.shape[1]))
-        groups = out_channels if self.depthwise else 1
-        return conv2d(x, weight, None, self.stride, self.padding, self.dilation, groups)
+        if self.depthwise:
+            return depthwise_conv2d(x, weight, self.stride[0], int(self.padding[0]))
+        return conv2d(x, weight, None, self.stride, self.padding)
 
     def forget(self) -> None:
         """Nothing has been used so far."""

@@ -69,6 +69,14 @@ class Explorer(optuna.samplers.BaseSampler, ABC):
         self._proposed: tuple[object, Population] | None = None
         self._lock = threading.RLock()
 
+    def try_first(self, population: Population) -> None:
+        """Try these as well before anything else, after those of `first`; before a search begins. What breaks the budget is left out.
+
+        Args:
+            population: architectures of the space, shape (n, choices).
+        """
+        self.first = self._feasible(np.concatenate([self.first, self.space.population(list(population))]))
+
     @abstractmethod
     def propose(self, history: History, start: int, size: int) -> Population:
         """The ordered proposals for trials start, start + 1, ...: shape (at most size, choices).

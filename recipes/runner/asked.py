@@ -54,6 +54,8 @@ class AskedOneShot(AskedUnderBudget):
     artifacts: o.Artifacts = None
     from_run: o.FromRun = None
     inherit: o.Inherit = False
+    finalists: o.Finalists = 8
+    peers: o.Peers = 0
 
     def __post_init__(self) -> None:
         """Refuse a storage that cannot be used before anything else is done."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -33,30 +33,44 @@ LARGEST_DIFFERENCE = 1e-4
 MEAN_ROUNDING = 0.05  # of quantised networks: where a sum lies between two levels, another order of summation takes the other one
 
 
-def first_within(explorer: Explorer, found: SearchResult, measure: Callable[[Architecture], dict[str, float]]) -> dict[str, Any]:
-    """The best architecture that keeps every bound when measured whole.
+def first_within(
+    explorer: Explorer,
+    found: SearchResult,
+    measure: Callable[[Architecture], dict[str, float]],
+    *,
+    wanted: int = 1,
+    accuracy: Callable[[int], float | None] = lambda trial: None,
+) -> dict[str, Any]:
+    """The best architectures that keep every bound when measured whole.
 
     Args:
         explorer: says in which order the architectures are tried (`Explorer.recommend`), and has the bounds.
         found: the search.
         measure: costs of the finished network that replace the tables' (an empty dict where nothing can be measured).
+        wanted: how many are enough.
+        accuracy: with inherited weights, by the number of the trial; the score of the search where None.
 
     Returns:
-        {"architecture", "trial", "inherited", "costs", "tried": [{"architecture", "inherited", "costs", "fits"}, ...]}.
+        {"finalists", "tried"}, each a list of {"architecture", "trial", "score", "inherited", "costs", "fits"}; the first are those of the
+        second that fit.
 
     Raises:
         UsageError: none of the 50 best fits.
     """
-    history, budget, tried = found.history, explorer.budget, []
+    history, budget = found.history, explorer.budget
+    tried: list[dict[str, Any]] = []
     for position in explorer.recommend(history)[:MOST_TRIED]:
-        row = history.population[position]
+        row, number, score = history.population[position], int(history.numbers[position]), float(history.scores[position])
         costs = {name: float(value[0]) for name, value in budget.values(row[None]).items()}
         costs |= measure(tuple(row.tolist()))
         fits = bool((budget.violations_of(costs) <= 0).all())
-        entry = {"architecture": history.space.to_names(row), "inherited": float(history.scores[position]), "costs": costs, "fits": fits}
-        tried.append(entry)
-        if fits:
-            return {**entry, "trial": int(history.numbers[position]), "tried": tried}
+        inherited = accuracy(number)
+        entry = {"architecture": history.space.to_names(row), "trial": number, "score": score}
+        tried.append({**entry, "inherited": score if inherited is None else inherited, "costs": costs, "fits": fits})
+        if sum(entry["fits"] for entry in tried) == wanted:
+            break
+    if finalists := [entry for entry in tried if entry["fits"]]:
+        return {"finalists": finalists, "tried": tried}
     raise UsageError(
         f"None of the {len(tried)} best networks keeps {budget} when measured whole; expected one. Loosen the bounds a little."
     )
@@ -112,12 +126,17 @@ def write_result(
     budget: Budget,
     table: LatencyTable | None,
     test_accuracy: float,
-    control: SearchResult,
+    control: Mapping[str, Any],
     onnx_difference: float,
     seed: int,
+    more: Mapping[str, Any],
 ) -> str:
-    """Write `result.json`; returns the result in one line. Costs are those of the finished network, named with their units."""
-    best = float(control.history.scores[control.history.scored[0]]) if len(control.history.scored) else None
+    """Write `result.json`; returns the result in one line. Costs are those of the finished network, named with their units.
+
+    Args:
+        control: what random search came to: `explorer`, `evaluations`, `score` and `inherited` of its best.
+        more: what else the result holds, as plain data.
+    """
     latency = None
     if table is not None:
         latency = {"device": table.device, "residual": None if table.residual is None else asdict(table.residual)}
@@ -129,11 +148,13 @@ def write_result(
         "costs": winner["costs"],
         "units": budget.units,
         "accuracy": {"inherited": winner["inherited"], "test": test_accuracy},
-        "baseline": {"explorer": "random", "evaluations": control.evaluations, "inherited": best},
+        "score": winner["score"],
+        "baseline": dict(control),
         "tried": winner["tried"],
         "latency": latency,
         "onnx_difference": onnx_difference,
         "seed": seed,
+        **more,
         "versions": versions(),
     }
     write_json(folder / "result.json", result)

@@ -6,11 +6,12 @@ import hashlib
 import json
 import math
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import torch
 from torch import nn
@@ -19,6 +20,8 @@ from evonas import Budget, Explorer, RandomExplorer, SearchResult, check_reachab
 from evonas.budget import Cost
 from evonas.errors import UsageError
 from evonas.files import inside, read_json, write_json
+from evonas.fusion import FusedFitness
+from evonas.sampling import draw_feasible
 from evonas.search import Fitness
 from evonas.space import Architecture, SearchSpace
 from evonas.storage import patiently, repair_journal
@@ -28,6 +31,8 @@ from predictors.devices.learned import learned_table
 from predictors.devices.table import LatencyTable, corrected, measure_blocks, read_table, spread
 from recipes.runner.asked import AskedOneShot
 from recipes.runner.delivery import first_within
+from recipes.runner.final_training import FinalTraining
+from recipes.runner.finalists import race
 from recipes.runner.progress import bar, say, show_profile
 from recipes.runner.run_folder import JOURNAL, RunFolder, studies_of
 from recipes.runner.shared import artifact_store, trained_once
@@ -36,14 +41,14 @@ from supernet.archive import digest_of
 from supernet.chain import ChainSupernet
 from supernet.data import ImageData
 from supernet.evaluation import recalibrate
+from supernet.fitness import InheritedFitness
 from supernet.training.checkpoint import load_checkpoint, restore
-from supernet.training.loop import train
-from supernet.training.team import from_first
 from supernet.training.way import Way
 
 NETWORKS_MEASURED_WHOLE = 10
 REESTIMATION_BATCH, REESTIMATION_SEED = 128, (0, 0)
-LATENCY, WINNER = "latency", "winner"
+LATENCY, FINALISTS, WINNER = "latency", "finalists", "winner"
+REFERENCE = 128  # networks that scores are scaled by
 EXPECTED_WORKERS = 4  # in a storage that others can reach; how many there will be is not known when the first one begins
 
 
@@ -190,11 +195,11 @@ def search_beside_random(
     """
     results = []
     control = RandomExplorer(explorer.space, explorer.budget, seed=explorer.seed)
-    for study, sampler, what in zip(studies, (explorer, control), ("search", "random baseline"), strict=True):
+    for study, sampler, what in zip(studies[:2], (explorer, control), ("search", "random baseline"), strict=True):
         with bar(what) as update:
 
             def show(done: int, best: float, update: Any = update) -> None:
-                update(done / evaluations, f"best {100 * best:.1f} %")
+                update(done / evaluations, f"best {best:.2f}")
 
             results.append(
                 search(
@@ -214,48 +219,104 @@ def search_beside_random(
     return results[0], results[1]
 
 
+def scored_by(
+    run: RunFolder, fitness: InheritedFitness, cheap: Sequence[Cost], explorer: Explorer, study: optuna.Study, evaluations: int
+) -> FusedFitness:
+    """What the search ranks networks by: likelihood, fused with cheap scores against a reference population, into `reference.json`.
+
+    The reference is drawn once from the networks that keep the budget; the likelihoods that the first worker of a search gave it are
+    those of all.
+    """
+    path, wanted = run / "reference.json", min(REFERENCE, evaluations)
+    rows = draw_feasible(explorer.space, explorer.budget, wanted, np.random.default_rng([explorer.seed, 23]))
+    if not path.exists():
+        likelihood = patiently(lambda: agreed(study, "reference"), say)
+        if likelihood is None:
+            with bar("reference networks"):
+                likelihood = fitness.likelihood(rows).tolist()
+            likelihood = patiently(lambda: agree(study, "reference", likelihood), say)
+        named = [explorer.space.to_names(row) for row in rows]
+        write_json(path, [{"architecture": names, "likelihood": value} for names, value in zip(named, likelihood, strict=True)])
+    known = np.array([entry["likelihood"] for entry in read_json(path)], dtype=np.float64)
+    return FusedFitness(fitness.both, cheap, rows, known)
+
+
 def choose(
     run: RunFolder,
-    supernet: ChainSupernet,
     explorer: Explorer,
     found: SearchResult,
-    data: ImageData,
     study: optuna.Study,
+    measure: Callable[[Architecture], dict[str, float]],
     *,
-    measured: bool,
+    wanted: int,
 ) -> dict[str, Any]:
-    """The winner, into `winner.json`: the first network that the explorer recommends and that keeps every bound when it is measured whole.
+    """The finalists, into `finalists.json`: the first that the explorer recommends and that keep every bound when measured whole.
 
-    What the first worker of a search chose is the winner of all.
+    What the first worker of a search chose are the finalists of all.
 
     Args:
         study: of the search.
-        measured: whether latency can be measured here; with a table of another device it cannot.
+        measure: costs of a finished network that replace the tables'.
+        wanted: how many.
     """
-    path = run / "winner.json"
+    path = run / "finalists.json"
     if not path.exists():
-
-        def latency(architecture: Architecture) -> dict[str, float]:
-            return {LATENCY: runtime.measure(supernet.subnet(architecture), data.image_shape)} if measured else {}
-
-        chosen = patiently(lambda: agreed(study, WINNER), say)
+        accuracies = {trial.number: trial.user_attrs.get("accuracy") for trial in patiently(lambda: study.get_trials(deepcopy=False), say)}
+        chosen = patiently(lambda: agreed(study, FINALISTS), say)
         if chosen is None:
-            chosen = first_within(explorer, found, latency)
-            chosen = patiently(lambda: agree(study, WINNER, chosen), say)
+            chosen = first_within(explorer, found, measure, wanted=wanted, accuracy=accuracies.get)
+            chosen = patiently(lambda: agree(study, FINALISTS, chosen), say)
         write_json(path, chosen)
+    chosen = read_json(path)
+    count = len(chosen["finalists"])
+    say(
+        f"{count} finalist{'s' if count > 1 else ''}, the first with inherited accuracy {100 * chosen['finalists'][0]['inherited']:.1f} %; "
+        f"{len(chosen['tried'])} measured whole"
+    )
+    return dict(chosen)
+
+
+def decide(
+    run: RunFolder,
+    training: FinalTraining,
+    chosen: Mapping[str, Any],
+    explorer: Explorer,
+    data: ImageData,
+    studies: Sequence[optuna.Study],
+    device: torch.device,
+) -> dict[str, Any]:
+    """The winner, into `winner.json`: the finalist that a part of its training shows to be the best. It goes on from where it stands.
+
+    Args:
+        chosen: what `choose` gave.
+        studies: of the search, whose first worker decides for all, and of the finalists, the last.
+    """
+    path, finalists = run / "winner.json", chosen["finalists"]
+    if not path.exists():
+        position = patiently(lambda: agreed(studies[0], WINNER), say)
+        if position is None:
+            position = race(run.path, training, finalists, data.search, studies[-1], explorer.space, explorer.budget, device)
+            position = patiently(lambda: agree(studies[0], WINNER, position), say)
+        begun = run / f"finalist{position}.pt"
+        if begun.exists():
+            begun.replace(run / "retrain.pt")
+        for left in run.path.glob("finalist[0-9]*"):
+            left.unlink()
+        write_json(path, {**finalists[position], "position": position, "finalists": len(finalists), "tried": chosen["tried"]})
     winner: dict[str, Any] = read_json(path)
-    say(f"winner: inherited accuracy {100 * winner['inherited']:.1f} %, tried {len(winner['tried'])} measured whole")
+    say(f"winner: finalist {winner['position'] + 1}, inherited accuracy {100 * winner['inherited']:.1f} %")
     return winner
 
 
-def retrain(
-    run: RunFolder, supernet: ChainSupernet, way: Way, architecture: Architecture, data: ImageData, *, inherit: bool, **settings: Any
-) -> nn.Module:
-    """Train the winner on its own, from scratch or from its inherited weights, into `retrain.pt`."""
-    network = supernet.subnet(from_first(architecture), fresh_seed=None if inherit else settings["seed"])
-    identity = {"architecture": list(architecture), "inherit": inherit}
-    train_into(run / "retrain.pt", "retrain winner", network, way, data.train, identity=identity, **settings)
-    return network
+def best_of(study: optuna.Study, result: SearchResult) -> dict[str, Any]:
+    """What random search came to, for the result."""
+    history = result.history
+    found: dict[str, Any] = {"explorer": "random", "evaluations": result.evaluations, "score": None, "inherited": None}
+    if len(history.scored):
+        best = int(history.scored[0])
+        trial = study.get_trials(deepcopy=False)[int(history.numbers[best])]
+        found |= {"score": float(history.scores[best]), "inherited": trial.user_attrs.get("accuracy", trial.value)}
+    return found
 
 
 def reestimate(network: nn.Module, data: ImageData, device: torch.device) -> None:
@@ -264,12 +325,6 @@ def reestimate(network: nn.Module, data: ImageData, device: torch.device) -> Non
     The images are augmented as in training: with plain ones, networks lost a point of accuracy (docs/evidence.md).
     """
     recalibrate(network.to(device), data.train.epoch(REESTIMATION_BATCH, REESTIMATION_SEED, device))
-
-
-def help_retrain(supernet: ChainSupernet, way: Way, data: ImageData, *, inherit: bool, **settings: Any) -> None:
-    """The part of the other processes in `retrain`: they wait for the architecture that the first one finds, and help to train it."""
-    network = supernet.subnet(from_first(()), fresh_seed=None if inherit else settings["seed"])
-    train(network, way, data.train, **settings)
 
 
 def _latency(run: RunFolder, supernet: ChainSupernet, asked: AskedOneShot) -> LatencyTable:

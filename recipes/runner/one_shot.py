@@ -12,14 +12,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch import nn
+
 from evonas import Budget, Explorer
 from evonas.budget import Cost
 from evonas.explorers.screened import Predictor
+from evonas.fusion import fused_costs
+from evonas.hand_made import hand_made
+from evonas.space import Architecture
 from evonas.storage import patiently
+from predictors.costs import operators
+from predictors.devices import runtime
 from recipes.runner import movements
 from recipes.runner.asked import AskedOneShot
 from recipes.runner.delivery import deliver, write_result
+from recipes.runner.final_training import FinalTraining
+from recipes.runner.finalists import crown, judged, told
 from recipes.runner.pages.one_shot import write_report
+from recipes.runner.peers import tell, train_peers
 from recipes.runner.progress import say
 from recipes.runner.run_folder import RunFolder, keep_copy
 from supernet import ImageData, InheritedFitness, StandAlone, accuracy, train
@@ -78,10 +88,11 @@ def one_shot(job: OneShot, images: ImageData, asked: AskedOneShot) -> None:
     supernet, where = job.supernet, job.training["device"]
     identity = {"data": asked.data, "image_shape": list(images.image_shape), "classes": list(images.classes), **job.space}
     identity = {**(job.trained_as or {}), **identity}
+    finals = FinalTraining(supernet, job.retrain_way, images, asked.inherit, job.retraining)
     if rank() > 0:
         if asked.from_run is None:
             train(supernet, job.way, images.train, **job.training)
-        movements.help_retrain(supernet, job.retrain_way, images, inherit=asked.inherit, **job.retraining)
+        finals.help()
         return
 
     with RunFolder(asked.out, asked.arguments, fresh=asked.fresh) as run:
@@ -102,21 +113,40 @@ def one_shot(job: OneShot, images: ImageData, asked: AskedOneShot) -> None:
         movements.after_narrowing(whole, supernet, limits.budget)
 
         calibration = images.train.head(job.calibration_images)
-        fitness = InheritedFitness(supernet, images.search.head(len(images.search)), calibration, device=where)
+        inherited = InheritedFitness(supernet, images.search.head(len(images.search)), calibration, device=where)
         explorer = job.explorer(limits.budget)
+        cheap = fused_costs(job.costs, operators(supernet.space))
+        explorer.try_first(hand_made(supernet.space, limits.budget, size=cheap[0], depth=cheap[-1]))
+        fitness = movements.scored_by(run, inherited, cheap, explorer, studies[0], asked.evaluations)
         found, control = movements.search_beside_random(explorer, fitness, studies, asked.evaluations, shared=asked.storage is not None)
-        if asked.storage is not None:
-            patiently(lambda: keep_copy(run.path, studies), say)
 
-        winner = movements.choose(run, supernet, explorer, found, images, studies[0], measured=job.timed and asked.latency_table is None)
-        architecture = supernet.space.from_names(winner["architecture"])
-        network = movements.retrain(run, supernet, job.retrain_way, architecture, images, inherit=asked.inherit, **job.retraining)
-        if job.reestimate:
-            movements.reestimate(network, images, where)
+        def measure(architecture: Architecture) -> dict[str, float]:
+            timed = job.timed and asked.latency_table is None
+            return {movements.LATENCY: runtime.measure(supernet.subnet(architecture), images.image_shape)} if timed else {}
+
+        def finish(network: nn.Module) -> None:
+            if job.reestimate:
+                movements.reestimate(network, images, where)
+
+        chosen = movements.choose(run, explorer, found, studies[0], measure, wanted=asked.finalists)
+        winner = movements.decide(run, finals, chosen, explorer, images, studies, where)
+        network = finals.train(run / "retrain.pt", "train winner", supernet.space.from_names(winner["architecture"]))
+        finish(network)
+        patiently(lambda: crown(studies[-1], winner["position"], job.retraining["epochs"], judged(network, images.search, where)), say)
         tested = accuracy(network, images.test, where)
 
+        peers = train_peers(run, finals, asked.peers, supernet.space, limits.budget, measure, finish, asked.seed, where)
+        finals.done()
+        baseline = movements.best_of(studies[1], control)
+        more = {
+            "said": tell(tested, winner["score"], baseline, peers),
+            "peers": peers,
+            "finalists": told(studies[-1], supernet.space),
+        }
+        if asked.storage is not None:
+            patiently(lambda: keep_copy(run.path, studies), say)
         difference = deliver(network, images, winner["architecture"], job.space, run.path, family=job.family)
-        result = write_result(run.path, asked.recipe, winner, limits.budget, limits.table, tested, control, difference, asked.seed)
+        result = write_result(run.path, asked.recipe, winner, limits.budget, limits.table, tested, baseline, difference, asked.seed, more)
         write_report(run.path, job.screening)
         say(f"delivered to {asked.out}: {result}")
 

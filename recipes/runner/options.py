@@ -73,6 +73,21 @@ FromRun = Annotated[
     str | None, typer.Option("--supernet", help="Run folder whose trained supernet is searched again: one supernet, many budgets.")
 ]
 Inherit = Annotated[bool, typer.Option("--inherit", help="Fine-tune the winner's inherited weights instead of training it from scratch.")]
+Finalists = Annotated[
+    int,
+    typer.Option(
+        help="Networks that begin their final training, each with a share of it; the best goes on. Together they cost one training more.",
+        min=1,
+    ),
+]
+Peers = Annotated[
+    int,
+    typer.Option(
+        help="Random networks of the same budget that are trained exactly as the winner, to say where it stands; each costs a training. "
+        "They can be asked for later, of a run that is finished.",
+        min=0,
+    ),
+]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Remove what an earlier run left in the run folder.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 

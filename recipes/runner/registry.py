@@ -14,7 +14,7 @@ from evonas.registry import Entry, Registry
 from evonas.storage import storage_url
 
 NOT_ASKED = ("recipe", "arguments")
-NOT_KEPT = ("out", "fresh", "device", "trust_storage", "artifacts")
+NOT_KEPT = ("out", "fresh", "device", "trust_storage", "artifacts", "peers")
 
 
 @dataclass(frozen=True)

@@ -27,11 +27,24 @@ from recipes.runner.schema import Arguments, Outcome
 
 LOCK = ".lock"
 JOURNAL = "study.log"
-STUDIES = ("search", "baseline")
+STUDIES = ("search", "baseline", "finalists")
 OUTPUTS = (
-    *("supernet.pt", "retrain.pt", "model.pt", "model.onnx", JOURNAL, "study.log.lock", ".study.log.*", "report.html"),
+    *(
+        "supernet.pt",
+        "teacher.pt",
+        "finalist*.pt",
+        "peer*.pt",
+        "retrain.pt",
+        "model.pt",
+        "model.onnx",
+        JOURNAL,
+        "study.log.lock",
+        ".study.log.*",
+        "report.html",
+    ),
     *("accuracy_*.png", "best_so_far.png", "predicted.png", "architecture.png", "*.losses.json", "losses.png"),
-    *("latency.json", "winner.json", "predictions.json", "result.json", "config.json"),
+    *("latency.json", "finalists.json", "reference.json", "peers.json"),
+    *("winner.json", "predictions.json", "result.json", "config.json"),
 )
 
 
@@ -131,7 +144,7 @@ class RunFolder:
 
 
 def studies_of(folder: Path, storage: str | None = None, name: str | None = None, *, trusted: bool = False) -> list[optuna.Study]:
-    """The two studies of a run: its search and its random baseline.
+    """The studies of a run: its search, its random baseline, and its finalists.
 
     Args:
         folder: of the run.

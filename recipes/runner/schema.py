@@ -24,6 +24,23 @@ class Ends(pydantic.BaseModel):
     upper: Number | None = None
 
 
+class Finalist(pydantic.BaseModel):
+    """A network that began its final training: accuracy by epoch."""
+
+    model_config = pydantic.ConfigDict(extra="allow")
+
+    accuracy: dict[Annotated[str, Field(pattern=r"^[0-9]{1,6}$")], Number] = {}
+    won: bool = False
+
+
+class Peer(pydantic.BaseModel):
+    """A random network that was trained as the winner."""
+
+    model_config = pydantic.ConfigDict(extra="allow")
+
+    test: Number
+
+
 class Outcome(pydantic.BaseModel):
     """A result: what a run writes. Restore it, or run the command again."""
 
@@ -37,6 +54,10 @@ class Outcome(pydantic.BaseModel):
     units: dict[Text, Text] = {}
     accuracy: dict[Text, Number | None] = {}
     baseline: dict[Text, Any] = {}
+    score: Number | None = None
+    said: Annotated[str, Field(max_length=1000)] = ""
+    finalists: list[Finalist] | int = []
+    peers: list[Peer] = []
     tried: list[dict[str, Any]] = []
     latency: dict[str, Any] | None = None
     versions: dict[Text, Text] = {}

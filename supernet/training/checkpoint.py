@@ -12,6 +12,7 @@ from torch import nn
 from evonas.errors import UsageError, first_line, shortened
 from evonas.space import SearchSpace
 from supernet.archive import load_archive, save_archive
+from supernet.training.average import AveragedWeights, weights_of
 from supernet.training.way import Way
 
 PARTS = {"network": dict, "optimizer": dict, "way": dict}
@@ -25,6 +26,7 @@ def save_checkpoint(
     identity: Any,
     losses: list[dict[str, float]],
     epochs: int,
+    averaged: AveragedWeights | None = None,
 ) -> None:
     """Write the file, whole or not at all."""
     space = getattr(network, "space", None)
@@ -37,6 +39,7 @@ def save_checkpoint(
         "way": dict(way.state_dict()),
         "way_name": type(way).__name__,
         "allowed": [list(indices) for indices in space.allowed] if isinstance(space, SearchSpace) else None,
+        "average": None if averaged is None else averaged.state_dict(),
     }
     save_archive(path, content)
 
@@ -68,11 +71,19 @@ def load_checkpoint(path: Path, identity: Any) -> dict[str, Any]:
     return content
 
 
-def resume(content: dict[str, Any], network: nn.Module, optimizer: torch.optim.Optimizer, way: Way, epochs: int) -> list[dict[str, float]]:
+def resume(
+    content: dict[str, Any],
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    way: Way,
+    epochs: int,
+    averaged: AveragedWeights | None = None,
+) -> list[dict[str, float]]:
     """Everything back to where a checkpoint was written; returns the losses of the epochs that are done.
 
     Raises:
-        UsageError: it has more epochs than asked for, or was written by another version of the network or another way.
+        UsageError: it has more epochs than asked for, or was written by another version of the network or another way, or with averaged
+            weights where none are asked for, or without.
     """
     losses: list[dict[str, float]] = content["losses"]
     if len(losses) > epochs:
@@ -81,8 +92,12 @@ def resume(content: dict[str, Any], network: nn.Module, optimizer: torch.optim.O
     _load_way(way, content)
     try:
         optimizer.load_state_dict(content["optimizer"])
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise UsageError(f"The checkpoint has an optimiser of something else ({first_line(error)}). Start over with --fresh.") from None
+        if averaged is not None and losses:
+            averaged.load_state_dict(content["average"])
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise UsageError(
+            f"The checkpoint has an optimiser or averaged weights of something else ({first_line(error)}). Start over with --fresh."
+        ) from None
     return losses
 
 
@@ -94,7 +109,7 @@ def restore(network: nn.Module, way: Way, content: dict[str, Any]) -> None:
     Raises:
         UsageError: the checkpoint is of a network that is built otherwise, or of a way that is not this one.
     """
-    load_weights(network, content)
+    load_weights(network, content, averaged=True)
     if content["way"] or way.state_dict():
         if content.get("way_name", type(way).__name__) != type(way).__name__:
             raise UsageError(
@@ -103,14 +118,17 @@ def restore(network: nn.Module, way: Way, content: dict[str, Any]) -> None:
         _load_way(way, content)
 
 
-def load_weights(network: nn.Module, content: dict[str, Any]) -> None:
+def load_weights(network: nn.Module, content: dict[str, Any], *, averaged: bool = False) -> None:
     """The weights of a checkpoint into a network, and into its space what the checkpoint's was narrowed to.
+
+    Args:
+        averaged: take the averaged weights, where training kept an average.
 
     Raises:
         UsageError: they are of a network that is built otherwise.
     """
     try:
-        network.load_state_dict(content["network"])
+        network.load_state_dict(weights_of(content["average"]) if averaged and content.get("average") else content["network"])
     except (RuntimeError, TypeError, AttributeError) as error:
         raise UsageError(
             f"The checkpoint was written by another version of this network ({_shortly(error)}). Start over with --fresh."

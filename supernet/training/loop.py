@@ -22,10 +22,12 @@ from torch import Tensor, nn
 from evonas.errors import UsageError
 from evonas.space import SearchSpace
 from supernet.data import Batch, Part, Share
+from supernet.depthwise import fast_depthwise
 from supernet.device import autocast, place
 from supernet.evaluation import left_as_it_was
 from supernet.slicing import WideConv
 from supernet.training import team
+from supernet.training.average import AveragedWeights
 from supernet.training.checkpoint import load_checkpoint, resume, save_checkpoint, set_space
 from supernet.training.path_sgd import PathSGD
 from supernet.training.schedule import cosine, schedule
@@ -46,8 +48,10 @@ def train(
     decay: Callable[[float], float] = cosine,
     final_lr: float = 0.0,
     clip: float = 5.0,
+    average: float = 0.0,
     seed: int = 0,
     device: torch.device | None = None,
+    stop_after: int | None = None,
     checkpoint: Path | None = None,
     identity: Any = None,
     on_progress: Callable[[float, dict[str, float]], None] | None = None,
@@ -69,6 +73,8 @@ def train(
         decay: share of the peak learning rate from the share of the epochs after warm-up, `cosine` or `linear`.
         final_lr: where it ends.
         clip: largest norm of the gradient; infinity for any.
+        average: decay of a moving average of the weights, which the network has in the end (`supernet.training.average`); 0 for none.
+        stop_after: stop when so many epochs are done, to go on later from the checkpoint; the schedule is that of all `epochs`.
         checkpoint: file that is written after every epoch and continued from when it is there.
         identity: plain data that a checkpoint must agree on (the space, the layout) to be continued.
         on_progress: called with (share done, mean losses of the epoch so far by name) several times an epoch.
@@ -91,14 +97,15 @@ def train(
     steps = max(len(part) // batch_size, 1)
     share = _share(batch_size)
     losses: list[dict[str, float]] = []
+    averaged = AveragedWeights(network, average) if average else None
     if content := team.from_first(load_checkpoint(checkpoint, identity) if checkpoint is not None and checkpoint.exists() else None):
-        losses = resume(content, network, optimizer, way, epochs)
+        losses = resume(content, network, optimizer, way, epochs, averaged)
     team.same_everywhere(way)
     one_step = team.parallel(_Step(network, way))
     clipped = [*network.parameters(), *way.parameters()]
     devices = [device] if device.type == "cuda" else []
     learns_beside = type(way).after_step is not Way.after_step
-    for epoch in range(len(losses), epochs):
+    for epoch in range(len(losses), min(epochs, epochs if stop_after is None else stop_after)):
         network.train()
         rng = np.random.default_rng([seed, epoch])
         means = _Means(device)
@@ -111,12 +118,14 @@ def train(
                 for group in optimizer.param_groups:
                     group["lr"] = rate
                 optimizer.zero_grad(set_to_none=True)
-                with autocast(device), team.joint_batch_norm(network):
+                with autocast(device), team.joint_batch_norm(network), fast_depthwise(network):
                     parts = one_step(batch, moment, rng)
                 parts["loss"].backward()
                 team.average_gradients(way.parameters())
                 torch.nn.utils.clip_grad_norm_([p for p in clipped if p.grad is not None], clip)
                 optimizer.step()
+                if averaged is not None:
+                    averaged.update()
                 means.add(parts)
                 if learns_beside:
                     with _beside(network, (seed, moment.step, 2), devices):
@@ -133,7 +142,9 @@ def train(
         _narrow(network, way.end_of_epoch(network, held_out, moment))
         team.same_everywhere(way)
         if checkpoint is not None and team.rank() == 0:
-            save_checkpoint(checkpoint, network, optimizer, way, identity, losses, epochs)
+            save_checkpoint(checkpoint, network, optimizer, way, identity, losses, epochs, averaged)
+    if averaged is not None and losses:
+        averaged.take_over()
     network.eval()
     return losses
 

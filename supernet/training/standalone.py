@@ -13,7 +13,7 @@ from supernet.data import Batch, ImageData
 from supernet.evaluation import accuracy
 from supernet.family import Family
 from supernet.training.loop import train
-from supernet.training.way import Moment, Way
+from supernet.training.way import Losses, Moment, Way
 
 
 class StandAlone(Way):
@@ -27,10 +27,14 @@ class StandAlone(Way):
         super().__init__()
         self.label_smoothing = label_smoothing
 
-    def step(self, network: Any, batch: Batch, moment: Moment, rng: np.random.Generator) -> Tensor:
+    def step(self, network: Any, batch: Batch, moment: Moment, rng: np.random.Generator) -> Tensor | Losses:
         """See `Way.step`."""
         images, labels = batch
-        return cross_entropy(network(images).float(), labels, label_smoothing=self.label_smoothing)
+        return self.loss(network(images).float(), labels)
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Of one batch."""
+        return cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
 
 
 class TrainedFitness:

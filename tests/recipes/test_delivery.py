@@ -21,13 +21,18 @@ def test_the_explorer_says_which_is_first(kind, best):
     explorer = kind(space, budget)
     found = search(space, fitness, explorer, evaluations=60, study=open_study(None, "delivery"), budget=budget)
     history = found.history
-    winner = first_within(explorer, found, lambda architecture: {})
-    assert winner["inherited"] == history.scores[history.scored[best]]
+    winner = first_within(explorer, found, lambda architecture: {})["finalists"][0]
+    assert winner["score"] == winner["inherited"] == history.scores[history.scored[best]]
     assert winner["architecture"] == space.to_names(history.population[history.scored[best]])
     # measured, the first two break the bound: the third is taken, and all three are told
     measured = iter([1e9, 1e9, 0.0])
-    winner = first_within(explorer, found, lambda architecture: {"macs": next(measured)})
-    assert [entry["fits"] for entry in winner["tried"]] == [False, False, True]
+    chosen = first_within(explorer, found, lambda architecture: {"macs": next(measured)}, accuracy={}.get)
+    assert [entry["fits"] for entry in chosen["tried"]] == [False, False, True]
+    (winner,) = chosen["finalists"]
     assert winner["trial"] == history.numbers[explorer.recommend(history)[2]]
+    # more are wanted, with their accuracies
+    chosen = first_within(explorer, found, lambda architecture: {}, wanted=3, accuracy=lambda trial: trial / 100)
+    assert [entry["inherited"] for entry in chosen["finalists"]] == [entry["trial"] / 100 for entry in chosen["finalists"]]
+    assert [entry["score"] for entry in chosen["finalists"]] == history.scores[explorer.recommend(history)[:3]].tolist()
     with pytest.raises(UsageError, match="None of the 50 best networks keeps"):
         first_within(explorer, found, lambda architecture: {"macs": np.inf})

@@ -84,8 +84,8 @@ def bypass(image_shape, classes, *, blocks=4, seed=0):
     return ChainSupernet(SearchSpace(choices), chain, image_shape, seed=seed)
 
 
-@way("sandwich", summary="the widest, the narrowest and a random path in every step", paper="Yu & Huang 2019, arXiv 1903.05134")
-class Sandwich(PathWay):
+@way("ends", summary="the widest, the narrowest and a random path in every step", paper="Yu & Huang 2019, arXiv 1903.05134")
+class Ends(PathWay):
     def paths(self, space, rng):
         ends = [[allowed[-1] for allowed in space.allowed], [allowed[0] for allowed in space.allowed]]
         return np.concatenate([np.array(ends), space.sample(1, rng)])
@@ -108,7 +108,7 @@ def sandwich(asked: AskedOneShot, epochs: Annotated[int, typer.Option(help="Epoc
         supernet=supernet,
         family="bypass",
         space={},
-        way=Sandwich(),
+        way=Ends(),
         explorer=lambda limits: EvolutionExplorer(supernet.space, limits, seed=asked.seed),
         training=training,
         retraining=training,

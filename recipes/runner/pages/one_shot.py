@@ -17,7 +17,7 @@ from evonas.study import History, attribute_name, space_of
 from evonas.units import format_quantity
 from recipes.runner.pages import pictures
 from recipes.runner.pages.page import write_page
-from recipes.runner.run_folder import copied_studies, finished, read_config, read_result
+from recipes.runner.run_folder import STUDIES, copied_studies, finished, read_config, read_result
 from recipes.runner.training import LOSSES
 
 
@@ -34,10 +34,10 @@ def write_report(path: str | Path, predictor: Predictor | None = None) -> Path:
     """
     folder = finished(path)
     result, config = read_result(folder / "result.json"), read_config(folder)
-    with copied_studies(folder) as (study, control):
+    with copied_studies(folder, STUDIES[:2]) as (study, control):
         space = space_of(study)
         trials = [s.get_trials(deepcopy=False) for s in (study, control)]
-    histories = [History.of_trials(found, space) for found in trials]
+    histories = [History.of_trials(found, space) for found in trials[:2]]
     if predictor is not None:
         write_json(folder / "predictions.json", foretold(histories[0], predictor))
     images = [(_costs(folder, result, trials, name), f"Inherited accuracy against {name}") for name in result["costs"]]
@@ -54,7 +54,22 @@ def write_report(path: str | Path, predictor: Predictor | None = None) -> Path:
     if losses:
         pictures.losses(folder / "losses.png", losses)
         images.append(("losses.png", "Loss by epoch, of the supernet and of the winner on its own"))
-    return write_page(folder, "report.html", result=result, config=config, images=images, rows=cost_rows(result), history=histories[0])
+    return write_page(
+        folder,
+        "report.html",
+        result=result,
+        config=config,
+        images=images,
+        rows=cost_rows(result),
+        history=histories[0],
+        rungs=_rungs(result),
+    )
+
+
+def _rungs(result: dict[str, Any]) -> list[str]:
+    """The epochs at which finalists were judged, in order."""
+    found = {epoch for entry in result.get("finalists") or [] for epoch in entry["accuracy"]}
+    return sorted(found, key=int)
 
 
 def _losses(folder: Path) -> dict[str, Path]:
@@ -70,7 +85,8 @@ def _costs(folder: Path, result: dict[str, Any], studies: Sequence[Sequence[Froz
     points = []
     for found in studies:
         trials = [t for t in found if t.value is not None and key in t.user_attrs]
-        points.append((np.array([t.user_attrs[key] for t in trials]), np.array([t.value for t in trials], dtype=np.float64)))
+        accuracies = [t.user_attrs.get("accuracy", t.value) for t in trials]
+        points.append((np.array([t.user_attrs[key] for t in trials]), np.array(accuracies, dtype=np.float64)))
     bound = result["bounds"].get(name, {})
     ends = [end for end in (bound.get("lower"), bound.get("upper")) if end is not None]
     file = file_name(f"accuracy_{name}", ".png")

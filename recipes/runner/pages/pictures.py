@@ -77,10 +77,10 @@ def best_so_far(path: Path, search: Floats, control: Floats) -> None:
     figure, axes = plt.subplots(figsize=(6.4, 4))
     for scores, color, label in ((control, CONTROL, "random search"), (search, SEARCH, "search")):
         if len(scores):
-            best = 100 * np.fmax.accumulate(scores)
-            axes.step(np.arange(1, len(best) + 1), best, where="post", color=color, linewidth=1.8, label=f"{label}: {best[-1]:.2f} %")
+            best = np.fmax.accumulate(scores)
+            axes.step(np.arange(1, len(best) + 1), best, where="post", color=color, linewidth=1.8, label=f"{label}: {best[-1]:.2f}")
     axes.set_xlabel("networks scored")
-    axes.set_ylabel("best inherited accuracy (%)")
+    axes.set_ylabel("best score")
     axes.legend(loc="lower right", fontsize=9)
     save(figure, path)
 
@@ -88,12 +88,12 @@ def best_so_far(path: Path, search: Floats, control: Floats) -> None:
 def predicted_against_measured(path: Path, predicted: Floats, measured: Floats, correlation: float) -> None:
     """What the predictor said before a network was scored, against its score; both of shape (n,)."""
     figure, axes = plt.subplots(figsize=(5, 4.4))
-    axes.scatter(100 * predicted, 100 * measured, s=12, color=SEARCH, alpha=0.6, linewidths=0)
-    both = 100 * np.concatenate([predicted, measured])
+    axes.scatter(predicted, measured, s=12, color=SEARCH, alpha=0.6, linewidths=0)
+    both = np.concatenate([predicted, measured])
     ends = [float(both.min()), float(both.max())]
     axes.plot(ends, ends, color=CONTROL, linewidth=1, linestyle=":")
-    axes.set_xlabel("predicted before scoring (%)")
-    axes.set_ylabel("inherited accuracy (%)")
+    axes.set_xlabel("score predicted before scoring")
+    axes.set_ylabel("score")
     axes.set_title(f"Kendall tau {correlation:.2f} on {len(predicted)} networks", fontsize=10, loc="left")
     save(figure, path)
 

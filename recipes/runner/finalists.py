@@ -1,0 +1,193 @@
+"""Finalists: the best few of a search are trained a little each, on their own; the best of them goes on to its full training.
+
+What a supernet ranks first is rarely the best network of a budget, and mostly among the first few. Successive halving (Jamieson and
+Talwalkar, 2016, arXiv 1502.07943) finds out which: k finalists train a k-th of a full training each, the better two of them as much
+again, and the best goes on to the end, judged once more on its way. Together that costs one full training more than training the first
+choice would. They are judged by the likelihood of the search images' labels, each by its averaged weights where training averages them;
+the test images stay unseen.
+
+Every finalist is a trial of the study `finalists`, and every judgement an intermediate value of it, so that a run that is killed knows what
+it has judged, and workers that share a study decide alike. Departure from the paper: two go on from the first rung whatever k is, which
+keeps the price of a full training for every k.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import torch
+from optuna.trial import FrozenTrial, TrialState
+from torch import nn
+
+from evonas.budget import Budget
+from evonas.errors import UsageError
+from evonas.space import SearchSpace
+from evonas.storage import patiently
+from evonas.study import store_proposals
+from evonas.turns import turn
+from recipes.runner.final_training import FinalTraining
+from recipes.runner.progress import say
+from supernet.data import Part
+from supernet.evaluation import accuracy_and_likelihood
+
+GO_ON = 2
+
+
+def rungs(epochs: int, finalists: int) -> dict[int, int]:
+    """How many of the finalists go on after which epoch.
+
+    Args:
+        epochs: of a full training.
+        finalists: that begin; at most as many as epochs.
+
+    Raises:
+        UsageError: fewer epochs than finalists.
+    """
+    if not 1 <= finalists <= epochs:
+        raise UsageError(
+            f"Got {finalists} finalists for a training of {epochs} epochs; expected 1 to {epochs}: each trains a share of them."
+        )
+    if finalists == 1:
+        return {}
+    first = epochs // finalists
+    keep = {first: 1} if finalists == GO_ON else {first: GO_ON, 2 * first: 1}
+    return {**keep, max(epochs // 2, *keep): 1}
+
+
+class Halving(optuna.pruners.BasePruner):
+    """Synchronous successive halving: asked when all that are left have reported an epoch, it prunes all but the best.
+
+    Optuna's own is asynchronous: it decides by whoever came before.
+
+    Args:
+        keep: how many go on, by epoch.
+    """
+
+    def __init__(self, keep: Mapping[int, int]) -> None:
+        self._keep = keep
+
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        """Whether a trial is not among the best of those that reported its last epoch; of equal ones the first is."""
+        step = trial.last_step
+        if step is None or step not in self._keep:
+            return False
+        found = study.get_trials(deepcopy=False)
+        reported = [(-other.intermediate_values[step], other.number) for other in found if step in other.intermediate_values]
+        return (-trial.intermediate_values[step], trial.number) not in sorted(reported)[: self._keep[step]]
+
+
+def race(
+    folder: Path,
+    training: FinalTraining,
+    finalists: Sequence[Mapping[str, Any]],
+    search: Part,
+    study: optuna.Study,
+    space: SearchSpace,
+    budget: Budget,
+    device: torch.device,
+) -> int:
+    """Which of the finalists is the best: its position.
+
+    Args:
+        folder: for checkpoints, `finalist0.pt` and so on.
+        training: a full one, of which each gets a share.
+        finalists: entries with an `architecture` by names, best first.
+        search: the images that they are judged on.
+        study: keeps every judgement, and has the last word where it knows one.
+        space, budget: of the search, for the trials.
+        device: to judge on.
+    """
+    rows = np.array([space.from_names(entry["architecture"]) for entry in finalists], dtype=np.int64)
+    epochs = int(training.settings["epochs"])
+    keep = rungs(epochs, min(len(rows), epochs))
+    rows = rows[: min(len(rows), epochs)]
+    if not keep:
+        return 0
+    trials = patiently(lambda: _entered(study, space, budget, rows), say)
+    study.pruner = Halving(keep)
+    alive = list(range(len(rows)))
+    for epoch in keep:
+        for i in alive:
+            if epoch not in _read(study, trials[i]).intermediate_values:
+                what = f"finalist {i + 1} of {len(rows)}"
+                network = training.train(folder / f"finalist{i}.pt", what, tuple(rows[i].tolist()), epoch)
+                _report(study, trials[i], epoch, judged(network, search, device))
+        alive = [i for i in alive if not _pruned(study, trials[i])]
+    return alive[0]
+
+
+def judged(network: nn.Module, search: Part, device: torch.device) -> dict[str, float]:
+    """What a network in training is judged by."""
+    accuracy, likelihood = accuracy_and_likelihood(network, search, device)
+    return {"likelihood": likelihood, "accuracy": accuracy}
+
+
+def crown(study: optuna.Study, position: int, epochs: int, found: Mapping[str, float]) -> None:
+    """The winner is trained: its trial is complete. Nothing happens where that is known, or where there were no finalists."""
+    trials = study.get_trials(deepcopy=False)
+    if position < len(trials) and not trials[position].state.is_finished():
+        _report(study, trials[position]._trial_id, epochs, found)
+        study._storage.set_trial_state_values(trials[position]._trial_id, TrialState.COMPLETE, [found["likelihood"]])
+
+
+def told(study: optuna.Study, space: SearchSpace) -> list[dict[str, Any]]:
+    """The finalists and what became of them, for the report: architecture, {epoch: likelihood}, {epoch: accuracy}, whether it won."""
+    return [
+        {
+            "architecture": {name: trial.params[name] for name in space.names},
+            "likelihood": {str(step): value for step, value in sorted(trial.intermediate_values.items())},
+            "accuracy": {str(step): trial.user_attrs[_accuracy(step)] for step in sorted(trial.intermediate_values)},
+            "won": trial.state == TrialState.COMPLETE,
+        }
+        for trial in study.get_trials(deepcopy=False)
+    ]
+
+
+def _entered(study: optuna.Study, space: SearchSpace, budget: Budget, rows: np.ndarray) -> list[int]:
+    """The identifiers of the finalists' trials, which the first that comes makes."""
+    with turn(study):
+        known = study.get_trials(deepcopy=False)
+        missing = rows[len(known) :]  # whoever began was killed
+        if len(missing):
+            store_proposals(study, space, budget, missing, len(known), "", [{}] * len(missing), {})
+        return [trial._trial_id for trial in study.get_trials(deepcopy=False)]
+
+
+def _read(study: optuna.Study, trial: int) -> FrozenTrial:
+    return patiently(lambda: study._storage.get_trial(trial), say)
+
+
+def _report(study: optuna.Study, trial: int, epoch: int, found: Mapping[str, float]) -> None:
+    """Keep a judgement, unless somebody else has."""
+
+    def write() -> None:
+        with turn(study):
+            if epoch not in study._storage.get_trial(trial).intermediate_values:
+                study._storage.set_trial_user_attr(trial, _accuracy(epoch), found["accuracy"])
+                study._storage.set_trial_intermediate_value(trial, epoch, found["likelihood"])
+
+    patiently(write, say)
+
+
+def _pruned(study: optuna.Study, trial: int) -> bool:
+    """Whether a finalist is out; it is told so."""
+
+    def ask() -> bool:
+        with turn(study):
+            known = study._storage.get_trial(trial)
+            if known.state.is_finished():
+                return known.state == TrialState.PRUNED
+            out = study.pruner.prune(study, known)
+            if out:
+                study._storage.set_trial_state_values(trial, TrialState.PRUNED, [known.intermediate_values[max(known.intermediate_values)]])
+            return out
+
+    return patiently(ask, say)
+
+
+def _accuracy(epoch: int) -> str:
+    return f"accuracy_{epoch}"
