@@ -23,6 +23,10 @@ class Rows:
         path.write_text("".join(whole))
         self._rows: dict[str, dict[str, Any]] = {row["key"]: row for row in map(json.loads, whole)}
 
+    def known(self) -> list[str]:
+        """Of the rows that are measured."""
+        return list(self._rows)
+
     def __contains__(self, key: str) -> bool:
         """Whether the row is measured already."""
         return key in self._rows

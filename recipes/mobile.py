@@ -20,6 +20,10 @@ from recipes.runner.registry import recipe
 from supernet import UniformPaths, load, mbconv, pick_device
 from supernet.training.team import first_goes_first, team
 
+SMALL_IMAGE = 64  # pixels
+SMALL, LARGE = (0.2, 5e-4), (0.1, 4e-5)  # learning rate for 64 images a step, and weight decay: thousands of small images need both
+AVERAGE = 0.99  # of the weights of finalists and the winner: a hundred steps
+
 
 @recipe(
     "mobile", summary="a network for a budget, from images to ONNX", paper="Guo et al. 2019, arXiv 1904.00420", page=write_report, team=True
@@ -33,7 +37,7 @@ def mobile(
     epochs: o.Epochs = 120,
     retrain_epochs: o.RetrainEpochs = None,
     batch_size: o.BatchSize = 64,
-    lr: o.LearningRate = 0.1,
+    lr: o.LearningRateBySize = None,
     predictor: o.Predictor = "boosted-trees",
 ) -> None:
     """Find a small, fast image network for a stated budget, train it, and deliver it.
@@ -46,7 +50,6 @@ def mobile(
     On many devices: torchrun --nproc-per-node 4 -m recipes mobile ... (all of them train, the first one searches)
     """
     where = pick_device(asked.device)
-    training: dict[str, Any] = {"batch_size": batch_size, "lr": lr, "seed": asked.seed, "device": where}
     space: dict[str, Any] = {
         "layout": layout,
         "widths": o.numbers(widths),
@@ -56,6 +59,9 @@ def mobile(
     with team(where):
         with first_goes_first():
             images = load(asked.data, image_size=asked.image_size)
+        rate, weight_decay = SMALL if min(images.image_shape[1:]) < SMALL_IMAGE else LARGE
+        rate = rate if lr is None else lr
+        training: dict[str, Any] = {"batch_size": batch_size, "weight_decay": weight_decay, "seed": asked.seed, "device": where}
         supernet = mbconv(images.image_shape, len(images.classes), **space, seed=asked.seed)
         screening = screen(predictor, supernet)
 
@@ -69,8 +75,8 @@ def mobile(
             space=space,
             way=UniformPaths(),
             explorer=explorer,
-            training={**training, "epochs": epochs},
-            retraining={**training, "epochs": retrain_epochs or epochs, "lr": lr / 10 if asked.inherit else lr},
+            training={**training, "epochs": epochs, "lr": rate},
+            retraining={**training, "epochs": retrain_epochs or epochs, "lr": rate, "average": AVERAGE},
             costs=counted(supernet.space, supernet.parts()),
             screening=screening,
         )

@@ -36,6 +36,10 @@ RetrainEpochs = Annotated[
 ]
 BatchSize = Annotated[int, typer.Option(help="Images in a training step.", min=2)]
 LearningRate = Annotated[float, typer.Option(help="Peak learning rate.", min=0)]
+LearningRateBySize = Annotated[
+    float | None,
+    typer.Option(help="Peak learning rate; unless told otherwise 0.2 for images below 64 pixels and 0.1 for others.", min=0),
+]
 Evaluations = Annotated[int, typer.Option(help="Networks that the search scores, and random search beside it.", min=1)]
 Predictor = Annotated[
     str, typer.Option(help="What screens the candidates that evolution proposes: boosted-trees, nn-degree, or none (see evonas list).")
