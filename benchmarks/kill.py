@@ -32,13 +32,13 @@ DEPTHS = (1, 2, 2)
 
 
 RECIPES = {
-    "mobile": {"epochs": 25, "retrain-epochs": 25, "evaluations": 400, "depths": ",".join(map(str, DEPTHS))},
+    "mobile": {"epochs": 25, "retrain-epochs": 25, "evaluations": 400, "peers": 2, "depths": ",".join(map(str, DEPTHS))},
     "spos": {"layout": "digits", "epochs": 8, "retrain-epochs": 8, "evaluations": 100},
     "flash": {"samples": 8, "sample-epochs": 2, "retrain-epochs": 12},
     "gap": {"networks": 50, "trainings": 1, "alone-epochs": 1, "epochs": 3, "supernets": 1, "causes": ""},
 }
 STUDIES = {"mobile": ("search", "baseline"), "spos": ("search", "baseline"), "flash": ("samples",), "gap": ("alone-0",)}
-COMPARED = {"mobile": ("architecture", "accuracy"), "spos": ("architecture", "accuracy"), "flash": ("architecture", "accuracy")}
+COMPARED = dict.fromkeys(("mobile", "spos"), ("architecture", "accuracy", "finalists", "peers")) | {"flash": ("architecture", "accuracy")}
 
 
 def main() -> None:
@@ -111,7 +111,8 @@ def write_table(path: Path, space: SearchSpace) -> None:
 
 def movement(folder: Path) -> str:
     """What a killed run was doing, by what it has left."""
-    for file, name in (("model.pt", "deliver"), ("retrain.pt", "retrain"), ("winner.json", "retrain")):
+    late = (("model.pt", "deliver"), ("peers.json", "peers"), ("peer0.pt", "peers"))
+    for file, name in (*late, ("retrain.pt", "retrain"), ("winner.json", "retrain"), ("finalists.json", "finalists")):
         if (folder / file).exists():
             return name
     if (folder / "study.log").exists() and (folder / "study.log").stat().st_size > 2000:

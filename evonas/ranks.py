@@ -27,8 +27,9 @@ def fused(scores: npt.NDArray[np.float64], *cheap: npt.NDArray[np.float64]) -> n
 class NormalScale:
     """Normal scores against a reference that stays: what a number would have got among the reference values, whatever its company now.
 
-    Between two reference values it is linear, and beyond the ends it goes on with the slope of the reference as a whole, so that a network
-    better than all of the reference is still told from one that is better yet.
+    Between two reference values it is linear, and beyond each end it goes on with the slope of that half of the reference, so that a network
+    better than all of the reference is still told from one that is better yet. (Halves, because accuracies have a long lower tail, whose
+    slope says nothing about the best.)
 
     Args:
         reference: values that the scale is made of, shape (n,); those that are not finite are left out. Of equal values only, or of
@@ -46,7 +47,10 @@ class NormalScale:
         values = np.asarray(values, dtype=np.float64)
         if len(self._values) < 2:
             return np.where(np.isnan(values), np.nan, 0.0)
-        low, high = self._values[[0, -1]]
-        slope = (self._scores[-1] - self._scores[0]) / (high - low)
-        inside = np.interp(values, self._values, self._scores)
-        return np.asarray(inside + slope * (np.minimum(values - low, 0) + np.maximum(values - high, 0)))
+        low, middle, high = (int(i) for i in (0, len(self._values) // 2, len(self._values) - 1))
+        below = self._slope(low, max(middle, 1)) * np.minimum(values - self._values[low], 0)
+        above = self._slope(min(middle, high - 1), high) * np.maximum(values - self._values[high], 0)
+        return np.asarray(np.interp(values, self._values, self._scores) + below + above)
+
+    def _slope(self, low: int, high: int) -> float:
+        return float((self._scores[high] - self._scores[low]) / (self._values[high] - self._values[low]))

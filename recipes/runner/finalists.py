@@ -89,6 +89,7 @@ def race(
     space: SearchSpace,
     budget: Budget,
     device: torch.device,
+    ahead: int = 0,
 ) -> int:
     """Which of the finalists is the best: its position.
 
@@ -100,6 +101,7 @@ def race(
         study: keeps every judgement, and has the last word where it knows one.
         space, budget: of the search, for the trials.
         device: to judge on.
+        ahead: which of those that are left is trained first, counted around; what others have judged by then is not trained here.
     """
     rows = np.array([space.from_names(entry["architecture"]) for entry in finalists], dtype=np.int64)
     epochs = int(training.settings["epochs"])
@@ -111,7 +113,7 @@ def race(
     study.pruner = Halving(keep)
     alive = list(range(len(rows)))
     for epoch in keep:
-        for i in alive:
+        for i in np.roll(alive, -ahead).tolist():
             if epoch not in _read(study, trials[i]).intermediate_values:
                 what = f"finalist {i + 1} of {len(rows)}"
                 network = training.train(folder / f"finalist{i}.pt", what, tuple(rows[i].tolist()), epoch)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import optuna
 import torch
 from torch import nn
@@ -20,10 +22,10 @@ from evonas import Budget, Explorer, RandomExplorer, SearchResult, check_reachab
 from evonas.budget import Cost
 from evonas.errors import UsageError
 from evonas.files import inside, read_json, write_json
-from evonas.fusion import FusedFitness
+from evonas.fusion import Both, FusedFitness
 from evonas.sampling import draw_feasible
 from evonas.search import Fitness
-from evonas.space import Architecture, SearchSpace
+from evonas.space import Architecture, Population, SearchSpace
 from evonas.storage import patiently, repair_journal
 from evonas.study import agree, agreed, join
 from predictors.devices import runtime
@@ -48,7 +50,7 @@ from supernet.training.way import Way
 NETWORKS_MEASURED_WHOLE = 10
 REESTIMATION_BATCH, REESTIMATION_SEED = 128, (0, 0)
 LATENCY, FINALISTS, WINNER = "latency", "finalists", "winner"
-REFERENCE = 128  # networks that scores are scaled by
+REFERENCE = 512  # networks that scores are scaled by, at most
 EXPECTED_WORKERS = 4  # in a storage that others can reach; how many there will be is not known when the first one begins
 
 
@@ -186,15 +188,16 @@ def after_narrowing(before: SearchSpace, supernet: ChainSupernet, budget: Budget
 
 
 def search_beside_random(
-    explorer: Explorer, fitness: Fitness, studies: Sequence[optuna.Study], evaluations: int, *, shared: bool
+    explorer: Explorer, fitness: Fitness, reference: Population, studies: Sequence[optuna.Study], evaluations: int, *, shared: bool
 ) -> tuple[SearchResult, SearchResult]:
     """The search and, with as many evaluations, the random search that it has to beat.
 
     Args:
+        reference: random networks that random search begins with.
         shared: whether others may join, for whom something of every generation is left.
     """
     results = []
-    control = RandomExplorer(explorer.space, explorer.budget, seed=explorer.seed)
+    control = RandomExplorer(explorer.space, explorer.budget, seed=explorer.seed, first=reference)
     for study, sampler, what in zip(studies[:2], (explorer, control), ("search", "random baseline"), strict=True):
         with bar(what) as update:
 
@@ -221,24 +224,39 @@ def search_beside_random(
 
 def scored_by(
     run: RunFolder, fitness: InheritedFitness, cheap: Sequence[Cost], explorer: Explorer, study: optuna.Study, evaluations: int
-) -> FusedFitness:
+) -> tuple[FusedFitness, Population]:
     """What the search ranks networks by: likelihood, fused with cheap scores against a reference population, into `reference.json`.
 
     The reference is drawn once from the networks that keep the budget; the likelihoods that the first worker of a search gave it are
-    those of all.
+    those of all. It is what random search begins with, so that it costs nothing.
     """
     path, wanted = run / "reference.json", min(REFERENCE, evaluations)
     rows = draw_feasible(explorer.space, explorer.budget, wanted, np.random.default_rng([explorer.seed, 23]))
     if not path.exists():
-        likelihood = patiently(lambda: agreed(study, "reference"), say)
-        if likelihood is None:
+        scores = patiently(lambda: agreed(study, "reference"), say)
+        if scores is None:
             with bar("reference networks"):
-                likelihood = fitness.likelihood(rows).tolist()
-            likelihood = patiently(lambda: agree(study, "reference", likelihood), say)
+                scores = [values.tolist() for values in fitness.both(rows)]
+            scores = patiently(lambda: agree(study, "reference", scores), say)
         named = [explorer.space.to_names(row) for row in rows]
-        write_json(path, [{"architecture": names, "likelihood": value} for names, value in zip(named, likelihood, strict=True)])
-    known = np.array([entry["likelihood"] for entry in read_json(path)], dtype=np.float64)
-    return FusedFitness(fitness.both, cheap, rows, known)
+        entries = zip(named, *scores, strict=True)
+        write_json(path, [{"architecture": names, "accuracy": one, "likelihood": other} for names, one, other in entries])
+    known = np.array([[entry["accuracy"], entry["likelihood"]] for entry in read_json(path)], dtype=np.float64).reshape(-1, 2)
+    return FusedFitness(remembering(fitness.both, rows, known), cheap, rows, known[:, 1]), rows
+
+
+def remembering(both: Both, rows: Population, known: npt.NDArray[np.float64]) -> Both:
+    """The same, without measuring again what is known of some rows."""
+    memory = {tuple(row): values for row, values in zip(rows.tolist(), known, strict=True)}
+
+    def look_up(population: Population) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        found = np.array([memory.get(tuple(row), (np.nan, np.nan)) for row in population.tolist()], dtype=np.float64).reshape(-1, 2)
+        missing = np.isnan(found).any(axis=1)
+        if missing.any():
+            found[missing] = np.stack(both(population[missing]), axis=1)
+        return found[:, 0], found[:, 1]
+
+    return look_up
 
 
 def choose(
@@ -284,25 +302,29 @@ def decide(
     data: ImageData,
     studies: Sequence[optuna.Study],
     device: torch.device,
+    *,
+    shared: bool,
 ) -> dict[str, Any]:
     """The winner, into `winner.json`: the finalist that a part of its training shows to be the best. It goes on from where it stands.
 
     Args:
         chosen: what `choose` gave.
         studies: of the search, whose first worker decides for all, and of the finalists, the last.
+        shared: whether other workers may train the same finalists: each begins with another one.
     """
     path, finalists = run / "winner.json", chosen["finalists"]
     if not path.exists():
         position = patiently(lambda: agreed(studies[0], WINNER), say)
         if position is None:
-            position = race(run.path, training, finalists, data.search, studies[-1], explorer.space, explorer.budget, device)
+            ahead = os.getpid() if shared else 0
+            position = race(run.path, training, finalists, data.search, studies[-1], explorer.space, explorer.budget, device, ahead)
             position = patiently(lambda: agree(studies[0], WINNER, position), say)
         begun = run / f"finalist{position}.pt"
         if begun.exists():
             begun.replace(run / "retrain.pt")
         for left in run.path.glob("finalist[0-9]*"):
             left.unlink()
-        write_json(path, {**finalists[position], "position": position, "finalists": len(finalists), "tried": chosen["tried"]})
+        write_json(path, {**finalists[position], "position": position, "tried": chosen["tried"]})
     winner: dict[str, Any] = read_json(path)
     say(f"winner: finalist {winner['position'] + 1}, inherited accuracy {100 * winner['inherited']:.1f} %")
     return winner

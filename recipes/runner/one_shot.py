@@ -117,8 +117,10 @@ def one_shot(job: OneShot, images: ImageData, asked: AskedOneShot) -> None:
         explorer = job.explorer(limits.budget)
         cheap = fused_costs(job.costs, operators(supernet.space))
         explorer.try_first(hand_made(supernet.space, limits.budget, size=cheap[0], depth=cheap[-1]))
-        fitness = movements.scored_by(run, inherited, cheap, explorer, studies[0], asked.evaluations)
-        found, control = movements.search_beside_random(explorer, fitness, studies, asked.evaluations, shared=asked.storage is not None)
+        fitness, reference = movements.scored_by(run, inherited, cheap, explorer, studies[0], asked.evaluations)
+        found, control = movements.search_beside_random(
+            explorer, fitness, reference, studies, asked.evaluations, shared=asked.storage is not None
+        )
 
         def measure(architecture: Architecture) -> dict[str, float]:
             timed = job.timed and asked.latency_table is None
@@ -129,7 +131,7 @@ def one_shot(job: OneShot, images: ImageData, asked: AskedOneShot) -> None:
                 movements.reestimate(network, images, where)
 
         chosen = movements.choose(run, explorer, found, studies[0], measure, wanted=asked.finalists)
-        winner = movements.decide(run, finals, chosen, explorer, images, studies, where)
+        winner = movements.decide(run, finals, chosen, explorer, images, studies, where, shared=asked.storage is not None)
         network = finals.train(run / "retrain.pt", "train winner", supernet.space.from_names(winner["architecture"]))
         finish(network)
         patiently(lambda: crown(studies[-1], winner["position"], job.retraining["epochs"], judged(network, images.search, where)), say)

@@ -56,7 +56,7 @@ class Outcome(pydantic.BaseModel):
     baseline: dict[Text, Any] = {}
     score: Number | None = None
     said: Annotated[str, Field(max_length=1000)] = ""
-    finalists: list[Finalist] | int = []
+    finalists: list[Finalist] = []
     peers: list[Peer] = []
     tried: list[dict[str, Any]] = []
     latency: dict[str, Any] | None = None

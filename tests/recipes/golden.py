@@ -76,7 +76,8 @@ def summary(name, path):
         trials[study] = [["/".join(trial.params.values()), trial.value] for trial in found]
     result = json.loads((path / "result.json").read_text())
     if name != "gap":
-        return {"trials": trials, "architecture": result["architecture"], "accuracy": result["accuracy"]}
+        finalists = {"finalists": result["finalists"]} if "finalists" in result else {}
+        return {"trials": trials, "architecture": result["architecture"], "accuracy": result["accuracy"], **finalists}
     diagnosis = result["diagnosis"]
     causes = [[cause["name"], cause["tau_present"], cause["tau_removed"]] for cause in diagnosis["causes"]]
     baselines = {score: found["tau"] for score, found in diagnosis["baselines"].items()}

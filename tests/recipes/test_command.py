@@ -112,6 +112,29 @@ def test_a_trained_supernet_is_searched_again_under_another_budget(finished, tab
     assert wrong.returncode == 2
 
 
+def test_peers_are_asked_for_later_and_said_where_the_winner_stands(finished, table_file, tmp_path):
+    """Of a finished run, each trained as the winner; a run without them says whether it beat random search."""
+    out = tmp_path / "with peers"
+    shutil.copytree(finished[0], out)
+    before = json.loads((out / "result.json").read_text())
+    assert f"random search with as many evaluations ({before['baseline']['evaluations']})" in before["said"]
+    assert ("The search beat" in before["said"]) == (before["score"] > before["baseline"]["score"])
+    same = ["mobile", *SMALL, "--budget", "macs=700k", "--budget", "latency=6ms", "--latency-table", table_file, "--out", out]
+    done = here(*same, "--peers", "2")
+    assert done.returncode == 0, done.stderr
+    result = json.loads((out / "result.json").read_text())
+    assert {name: result[name] for name in before if name not in ("said", "peers")} == {
+        n: before[n] for n in before if n not in ("said", "peers")
+    }
+    assert len(result["peers"]) == 2
+    ahead = sum(result["accuracy"]["test"] > peer["test"] for peer in result["peers"])
+    assert result["said"].startswith(f"ahead of {ahead} of 2 random networks of its budget; {result['accuracy']['test']:.4f} against ")
+    assert all(peer["costs"]["macs"] <= 700e3 and peer["costs"]["latency"] <= 6 for peer in result["peers"])
+    assert f"ahead of {ahead} of 2".replace("ahead", "Ahead", 1) in (out / "report.html").read_text()
+    assert not list(out.glob("peer[0-9]*"))
+    assert not list(out.glob("finalist[0-9]*"))
+
+
 def test_report_is_written_again(finished):
     out, _ = finished
     (out / "report.html").unlink()
@@ -128,6 +151,7 @@ def trials_of(folder):
 MOMENTS = {
     "while the supernet is trained": lambda out: (out / "supernet.pt").exists(),
     "while the search runs": lambda out: trials_of(out) > 40,
+    "while finalists are trained": lambda out: (out / "finalist0.pt").exists(),
     "while the winner is trained": lambda out: (out / "retrain.pt").exists(),
 }
 
@@ -339,8 +363,11 @@ def test_a_run_that_measures_this_host(tmp_path, monkeypatch):
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "digits" / "result.json").read_text())
     bound = result["bounds"]["latency"]["upper"]
-    fits = [entry["costs"]["latency"] <= bound for entry in result["tried"]]
-    assert fits == [False] * (len(fits) - 1) + [True]
-    assert result["costs"]["latency"] == result["tried"][-1]["costs"]["latency"] <= bound
+    assert all(entry["fits"] == (entry["costs"]["latency"] <= bound) for entry in result["tried"])
+    fit = [entry for entry in result["tried"] if entry["fits"]]
+    assert result["costs"]["latency"] == next(e["costs"]["latency"] for e in fit if e["architecture"] == result["architecture"]) <= bound
+    assert [entry["architecture"] for entry in result["finalists"]] == [
+        entry["architecture"] for entry in fit[:2]
+    ]  # two epochs, two of them
     assert result["latency"]["residual"]["networks"] == 10
     assert "10 networks measured whole: mean error" in done.stdout

@@ -93,7 +93,7 @@ def test_the_space_keeps_the_contract(check, mine):
 
 @pytest.mark.parametrize("check", [c for c in WAY_CHECKS if c is not team_of_two_equals_one], ids=lambda check: check.__name__)
 def test_the_way_keeps_the_contract(check, mine):
-    check(lambda supernet: mine.Sandwich())
+    check(lambda supernet: mine.Ends())
 
 
 @pytest.mark.serial
