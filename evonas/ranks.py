@@ -27,9 +27,9 @@ def fused(scores: npt.NDArray[np.float64], *cheap: npt.NDArray[np.float64]) -> n
 class NormalScale:
     """Normal scores against a reference that stays: what a number would have got among the reference values, whatever its company now.
 
-    Between two reference values it is linear, and beyond each end it goes on with the slope of that half of the reference, so that a network
-    better than all of the reference is still told from one that is better yet. (Halves, because accuracies have a long lower tail, whose
-    slope says nothing about the best.)
+    Between two reference values it is linear. Beyond each end it goes on with the slope of that half of the reference (accuracies have a
+    long lower tail, whose slope says nothing about the best): a network better than all of the reference is still told from one that is
+    better yet.
 
     Args:
         reference: values that the scale is made of, shape (n,); those that are not finite are left out. Of equal values only, or of

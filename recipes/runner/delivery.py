@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -18,7 +19,7 @@ from evonas.errors import UsageError, first_line
 from evonas.explorers import Explorer
 from evonas.files import write_json
 from evonas.search import SearchResult
-from evonas.space import Architecture
+from evonas.space import Architecture, Population
 from evonas.units import format_quantity
 from predictors.devices import runtime
 from predictors.devices.table import LatencyTable
@@ -39,6 +40,7 @@ def first_within(
     measure: Callable[[Architecture], dict[str, float]],
     *,
     wanted: int = 1,
+    apart: int = 0,
     accuracy: Callable[[int], float | None] = lambda trial: None,
 ) -> dict[str, Any]:
     """The best architectures that keep every bound when measured whole.
@@ -48,6 +50,8 @@ def first_within(
         found: the search.
         measure: costs of the finished network that replace the tables' (an empty dict where nothing can be measured).
         wanted: how many are enough.
+        apart: choices in which each differs from those before it, at least: the best of a search are often variants of one network, among
+            which there is little to choose. Where too few are so far apart, the best of the others are taken as well.
         accuracy: with inherited weights, by the number of the trial; the score of the search where None.
 
     Returns:
@@ -59,7 +63,7 @@ def first_within(
     """
     history, budget = found.history, explorer.budget
     tried: list[dict[str, Any]] = []
-    for position in explorer.recommend(history)[:MOST_TRIED]:
+    for position in _far_first(history.population, explorer.recommend(history), wanted, apart)[:MOST_TRIED]:
         row, number, score = history.population[position], int(history.numbers[position]), float(history.scores[position])
         costs = {name: float(value[0]) for name, value in budget.values(row[None]).items()}
         costs |= measure(tuple(row.tolist()))
@@ -74,6 +78,19 @@ def first_within(
     raise UsageError(
         f"None of the {len(tried)} best networks keeps {budget} when measured whole; expected one. Loosen the bounds a little."
     )
+
+
+def _far_first(population: Population, order: npt.NDArray[np.int64], wanted: int, apart: int) -> list[int]:
+    """Positions in an order, but first those that are far from all of them before."""
+    if wanted == 1 or not apart:
+        return [int(position) for position in order]
+    far: list[int] = []
+    for position in order:
+        if len(far) == max(MOST_TRIED, wanted):
+            break
+        if not far or ((population[far] != population[position]).sum(axis=1) >= apart).all():
+            far.append(int(position))
+    return [*far, *(int(position) for position in order if position not in set(far))]
 
 
 def deliver(

@@ -50,6 +50,7 @@ from supernet.training.way import Way
 NETWORKS_MEASURED_WHOLE = 10
 REESTIMATION_BATCH, REESTIMATION_SEED = 128, (0, 0)
 LATENCY, FINALISTS, WINNER = "latency", "finalists", "winner"
+FINALISTS_APART = 0.25  # of the choices
 REFERENCE = 512  # networks that scores are scaled by, at most
 EXPECTED_WORKERS = 4  # in a storage that others can reach; how many there will be is not known when the first one begins
 
@@ -279,10 +280,11 @@ def choose(
     """
     path = run / "finalists.json"
     if not path.exists():
+        apart = math.ceil(len(explorer.space) * FINALISTS_APART)
         accuracies = {trial.number: trial.user_attrs.get("accuracy") for trial in patiently(lambda: study.get_trials(deepcopy=False), say)}
         chosen = patiently(lambda: agreed(study, FINALISTS), say)
         if chosen is None:
-            chosen = first_within(explorer, found, measure, wanted=wanted, accuracy=accuracies.get)
+            chosen = first_within(explorer, found, measure, wanted=wanted, apart=apart, accuracy=accuracies.get)
             chosen = patiently(lambda: agree(study, FINALISTS, chosen), say)
         write_json(path, chosen)
     chosen = read_json(path)

@@ -34,5 +34,15 @@ def test_the_explorer_says_which_is_first(kind, best):
     chosen = first_within(explorer, found, lambda architecture: {}, wanted=3, accuracy=lambda trial: trial / 100)
     assert [entry["inherited"] for entry in chosen["finalists"]] == [entry["trial"] / 100 for entry in chosen["finalists"]]
     assert [entry["score"] for entry in chosen["finalists"]] == history.scores[explorer.recommend(history)[:3]].tolist()
+    # far apart: greedily, best first; where nothing is so far, the next best
+    order = history.population[explorer.recommend(history)]
+    for apart, far in ((3, True), (len(space) + 1, False)):
+        chosen = first_within(explorer, found, lambda architecture: {}, wanted=5, apart=apart)["finalists"]
+        rows = space.population([space.from_names(entry["architecture"]) for entry in chosen])
+        expected = []
+        for row in order:
+            if len(expected) < 5 and (not expected or not far or all((row != other).sum() >= apart for other in expected)):
+                expected.append(row)
+        np.testing.assert_array_equal(rows, expected)
     with pytest.raises(UsageError, match="None of the 50 best networks keeps"):
         first_within(explorer, found, lambda architecture: {"macs": np.inf})
