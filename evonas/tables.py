@@ -10,10 +10,11 @@ state and over the choices that later tables read again).
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,9 @@ Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 LARGEST_SCAN = 1 << 22
+
+Shape = tuple[Any, ...]  # (channels, height, width), or a tuple of shapes
+Measure = Callable[[Any, Shape], float]  # cost of a stand-alone module for one image of a shape
 
 
 class TooWide(ValueError):
@@ -169,3 +173,53 @@ def _traced(trace: Sequence[tuple[list[int], list[int], Integers, bool]], space:
             rank[column] = int(position)
             row[column] = space.allowed[column][int(position)]
     return tuple(row)
+
+
+class Part(Protocol):
+    """A piece of a network whose cost depends on a few choices, and on what arrives: what `ChainSupernet.parts` gives."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def choices(self) -> tuple[int, ...]: ...
+
+    @property
+    def input_shapes(self) -> tuple[Shape, ...]: ...
+
+    @property
+    def following(self) -> Integers | None: ...
+
+    def build(self, *options: int, arriving: int = 0) -> Any: ...
+
+
+def tabulate(space: SearchSpace, parts: Sequence[Part], measure: Measure, unit: str = "", *, allowed_only: bool = False) -> AdditiveCost:
+    """Measure every option of every part once, for every shape that may reach it.
+
+    Args:
+        space: the coordinates of the choices.
+        parts: all parts of the network.
+        measure: cost of a stand-alone module for one image of a shape (channels, height, width).
+        unit: of what `measure` returns.
+        allowed_only: leave out options that the space does not allow, where measuring is dear; they cost NaN, which keeps no bound.
+    """
+    constant = 0.0
+    plain: dict[tuple[int, ...], Floats] = {}
+    running: list[CostTable] = []
+    for part in parts:
+        states = len(part.input_shapes)
+        if part.following is not None:
+            running.append(CostTable(part.choices, np.zeros(part.following.shape), part.following))
+            continue
+        if not part.choices and states == 1:
+            constant += measure(part.build(), part.input_shapes[0])
+            continue
+        table = np.full([states, *(len(space.choices[column].options) for column in part.choices)], np.nan)
+        offered = [space.allowed[column] if allowed_only else range(len(space.choices[column].options)) for column in part.choices]
+        for state, options in itertools.product(range(states), itertools.product(*offered)):
+            table[(state, *options)] = measure(part.build(*options, arriving=state), part.input_shapes[state])
+        if states == 1:
+            plain[part.choices] = plain.get(part.choices, 0.0) + table[0]
+        else:
+            running.append(CostTable(part.choices, table))
+    return AdditiveCost(unit, constant, (*(CostTable(*table) for table in plain.items()), *running))

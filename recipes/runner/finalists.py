@@ -13,7 +13,9 @@ keeps the price of a full training for every k.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +25,24 @@ import torch
 from optuna.trial import FrozenTrial, TrialState
 from torch import nn
 
+from evonas import Explorer, SearchResult
 from evonas.budget import Budget
 from evonas.errors import UsageError
-from evonas.space import SearchSpace
+from evonas.files import read_json, write_json
+from evonas.space import Architecture, SearchSpace
 from evonas.storage import patiently
-from evonas.study import store_proposals
+from evonas.study import agree, agreed, store_proposals
 from evonas.turns import turn
+from recipes.runner.delivery import first_within
 from recipes.runner.final_training import FinalTraining
 from recipes.runner.progress import say
-from supernet.data import Part
+from recipes.runner.run_folder import RunFolder
+from supernet.data import ImageData, Part
 from supernet.evaluation import accuracy_and_likelihood
 
 GO_ON = 2
+APART = 0.25  # of the choices, in which finalists differ at least
+FINALISTS, WINNER = "finalists", "winner"
 
 
 def rungs(epochs: int, finalists: int) -> dict[int, int]:
@@ -78,6 +86,78 @@ class Halving(optuna.pruners.BasePruner):
         found = study.get_trials(deepcopy=False)
         reported = [(-other.intermediate_values[step], other.number) for other in found if step in other.intermediate_values]
         return (-trial.intermediate_values[step], trial.number) not in sorted(reported)[: self._keep[step]]
+
+
+def choose(
+    run: RunFolder,
+    explorer: Explorer,
+    found: SearchResult,
+    study: optuna.Study,
+    measure: Callable[[Architecture], dict[str, float]],
+    *,
+    wanted: int,
+) -> dict[str, Any]:
+    """The finalists, into `finalists.json`: the first that the explorer recommends and that keep every bound when measured whole.
+
+    What the first worker of a search chose are the finalists of all.
+
+    Args:
+        study: of the search.
+        measure: costs of a finished network that replace the tables'.
+        wanted: how many.
+    """
+    path = run / "finalists.json"
+    if not path.exists():
+        apart = math.ceil(len(explorer.space) * APART)
+        accuracies = {trial.number: trial.user_attrs.get("accuracy") for trial in patiently(lambda: study.get_trials(deepcopy=False), say)}
+        chosen = patiently(lambda: agreed(study, FINALISTS), say)
+        if chosen is None:
+            chosen = first_within(explorer, found, measure, wanted=wanted, apart=apart, accuracy=accuracies.get)
+            chosen = patiently(lambda: agree(study, FINALISTS, chosen), say)
+        write_json(path, chosen)
+    chosen = read_json(path)
+    count = len(chosen["finalists"])
+    say(
+        f"{count} finalist{'s' if count > 1 else ''}, the first with inherited accuracy {100 * chosen['finalists'][0]['inherited']:.1f} %; "
+        f"{len(chosen['tried'])} measured whole"
+    )
+    return dict(chosen)
+
+
+def decide(
+    run: RunFolder,
+    training: FinalTraining,
+    chosen: Mapping[str, Any],
+    explorer: Explorer,
+    data: ImageData,
+    studies: Sequence[optuna.Study],
+    device: torch.device,
+    *,
+    shared: bool,
+) -> dict[str, Any]:
+    """The winner, into `winner.json`: the finalist that a part of its training shows to be the best. It goes on from where it stands.
+
+    Args:
+        chosen: what `choose` gave.
+        studies: of the search, whose first worker decides for all, and of the finalists, the last.
+        shared: whether other workers may train the same finalists: each begins with another one.
+    """
+    path, finalists = run / "winner.json", chosen["finalists"]
+    if not path.exists():
+        position = patiently(lambda: agreed(studies[0], WINNER), say)
+        if position is None:
+            ahead = os.getpid() if shared else 0
+            position = race(run.path, training, finalists, data.search, studies[-1], explorer.space, explorer.budget, device, ahead)
+            position = patiently(lambda: agree(studies[0], WINNER, position), say)
+        begun = run / f"finalist{position}.pt"
+        if begun.exists():
+            begun.replace(run / "retrain.pt")
+        for left in run.path.glob("finalist[0-9]*"):
+            left.unlink()
+        write_json(path, {**finalists[position], "position": position, "tried": chosen["tried"]})
+    winner: dict[str, Any] = read_json(path)
+    say(f"winner: finalist {winner['position'] + 1}, inherited accuracy {100 * winner['inherited']:.1f} %")
+    return winner
 
 
 def race(

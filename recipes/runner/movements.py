@@ -5,15 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import optuna
 import torch
 from torch import nn
@@ -21,20 +18,15 @@ from torch import nn
 from evonas import Budget, Explorer, RandomExplorer, SearchResult, check_reachable, parse_bounds, profile, search
 from evonas.budget import Cost
 from evonas.errors import UsageError
-from evonas.files import inside, read_json, write_json
-from evonas.fusion import Both, FusedFitness
-from evonas.sampling import draw_feasible
+from evonas.files import inside, write_json
 from evonas.search import Fitness
-from evonas.space import Architecture, Population, SearchSpace
+from evonas.space import Population, SearchSpace
 from evonas.storage import patiently, repair_journal
-from evonas.study import agree, agreed, join
+from evonas.study import SEARCH, agree, agreed, join
 from predictors.devices import runtime
 from predictors.devices.learned import learned_table
 from predictors.devices.table import LatencyTable, corrected, measure_blocks, read_table, spread
 from recipes.runner.asked import AskedOneShot
-from recipes.runner.delivery import first_within
-from recipes.runner.final_training import FinalTraining
-from recipes.runner.finalists import race
 from recipes.runner.progress import bar, say, show_profile
 from recipes.runner.run_folder import JOURNAL, RunFolder, studies_of
 from recipes.runner.shared import artifact_store, trained_once
@@ -43,15 +35,13 @@ from supernet.archive import digest_of
 from supernet.chain import ChainSupernet
 from supernet.data import ImageData
 from supernet.evaluation import recalibrate
-from supernet.fitness import InheritedFitness
 from supernet.training.checkpoint import load_checkpoint, restore
 from supernet.training.way import Way
 
 NETWORKS_MEASURED_WHOLE = 10
 REESTIMATION_BATCH, REESTIMATION_SEED = 128, (0, 0)
-LATENCY, FINALISTS, WINNER = "latency", "finalists", "winner"
-FINALISTS_APART = 0.25  # of the choices
-REFERENCE = 512  # networks that scores are scaled by, at most
+RANKED_BY = "ranked_by"
+LATENCY = "latency"
 EXPECTED_WORKERS = 4  # in a storage that others can reach; how many there will be is not known when the first one begins
 
 
@@ -119,6 +109,11 @@ def begin(run: RunFolder, limits: Limits, space: SearchSpace, asked: AskedOneSho
             say(note)
     studies = studies_of(run.path, asked.storage, asked.study, trusted=asked.trust_storage)
     for study in studies:
+        if study.get_trials(deepcopy=False) and RANKED_BY not in study.user_attrs.get(SEARCH, {}):
+            raise UsageError(
+                f"The study {study.study_name!r} was begun by an earlier version, which ranked networks by another score. "
+                f"Use --fresh to start over, or another name: --study NAME."
+            )
         join(study, space, {**search, "budget": limits.budget.plain_bounds(), "latency": _digest_of_table(limits.table, space)})
     run.begin()
     if limits.table is not None:
@@ -221,115 +216,6 @@ def search_beside_random(
         if results[-1].stopped == "exhausted":
             say(f"{what}: all {results[-1].evaluations} networks that meet the budget are scored")
     return results[0], results[1]
-
-
-def scored_by(
-    run: RunFolder, fitness: InheritedFitness, cheap: Sequence[Cost], explorer: Explorer, study: optuna.Study, evaluations: int
-) -> tuple[FusedFitness, Population]:
-    """What the search ranks networks by: likelihood, fused with cheap scores against a reference population, into `reference.json`.
-
-    The reference is drawn once from the networks that keep the budget; the likelihoods that the first worker of a search gave it are
-    those of all. It is what random search begins with, so that it costs nothing.
-    """
-    path, wanted = run / "reference.json", min(REFERENCE, evaluations)
-    rows = draw_feasible(explorer.space, explorer.budget, wanted, np.random.default_rng([explorer.seed, 23]))
-    if not path.exists():
-        scores = patiently(lambda: agreed(study, "reference"), say)
-        if scores is None:
-            with bar("reference networks"):
-                scores = [values.tolist() for values in fitness.both(rows)]
-            scores = patiently(lambda: agree(study, "reference", scores), say)
-        named = [explorer.space.to_names(row) for row in rows]
-        entries = zip(named, *scores, strict=True)
-        write_json(path, [{"architecture": names, "accuracy": one, "likelihood": other} for names, one, other in entries])
-    known = np.array([[entry["accuracy"], entry["likelihood"]] for entry in read_json(path)], dtype=np.float64).reshape(-1, 2)
-    return FusedFitness(remembering(fitness.both, rows, known), cheap, rows, known[:, 1]), rows
-
-
-def remembering(both: Both, rows: Population, known: npt.NDArray[np.float64]) -> Both:
-    """The same, without measuring again what is known of some rows."""
-    memory = {tuple(row): values for row, values in zip(rows.tolist(), known, strict=True)}
-
-    def look_up(population: Population) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        found = np.array([memory.get(tuple(row), (np.nan, np.nan)) for row in population.tolist()], dtype=np.float64).reshape(-1, 2)
-        missing = np.isnan(found).any(axis=1)
-        if missing.any():
-            found[missing] = np.stack(both(population[missing]), axis=1)
-        return found[:, 0], found[:, 1]
-
-    return look_up
-
-
-def choose(
-    run: RunFolder,
-    explorer: Explorer,
-    found: SearchResult,
-    study: optuna.Study,
-    measure: Callable[[Architecture], dict[str, float]],
-    *,
-    wanted: int,
-) -> dict[str, Any]:
-    """The finalists, into `finalists.json`: the first that the explorer recommends and that keep every bound when measured whole.
-
-    What the first worker of a search chose are the finalists of all.
-
-    Args:
-        study: of the search.
-        measure: costs of a finished network that replace the tables'.
-        wanted: how many.
-    """
-    path = run / "finalists.json"
-    if not path.exists():
-        apart = math.ceil(len(explorer.space) * FINALISTS_APART)
-        accuracies = {trial.number: trial.user_attrs.get("accuracy") for trial in patiently(lambda: study.get_trials(deepcopy=False), say)}
-        chosen = patiently(lambda: agreed(study, FINALISTS), say)
-        if chosen is None:
-            chosen = first_within(explorer, found, measure, wanted=wanted, apart=apart, accuracy=accuracies.get)
-            chosen = patiently(lambda: agree(study, FINALISTS, chosen), say)
-        write_json(path, chosen)
-    chosen = read_json(path)
-    count = len(chosen["finalists"])
-    say(
-        f"{count} finalist{'s' if count > 1 else ''}, the first with inherited accuracy {100 * chosen['finalists'][0]['inherited']:.1f} %; "
-        f"{len(chosen['tried'])} measured whole"
-    )
-    return dict(chosen)
-
-
-def decide(
-    run: RunFolder,
-    training: FinalTraining,
-    chosen: Mapping[str, Any],
-    explorer: Explorer,
-    data: ImageData,
-    studies: Sequence[optuna.Study],
-    device: torch.device,
-    *,
-    shared: bool,
-) -> dict[str, Any]:
-    """The winner, into `winner.json`: the finalist that a part of its training shows to be the best. It goes on from where it stands.
-
-    Args:
-        chosen: what `choose` gave.
-        studies: of the search, whose first worker decides for all, and of the finalists, the last.
-        shared: whether other workers may train the same finalists: each begins with another one.
-    """
-    path, finalists = run / "winner.json", chosen["finalists"]
-    if not path.exists():
-        position = patiently(lambda: agreed(studies[0], WINNER), say)
-        if position is None:
-            ahead = os.getpid() if shared else 0
-            position = race(run.path, training, finalists, data.search, studies[-1], explorer.space, explorer.budget, device, ahead)
-            position = patiently(lambda: agree(studies[0], WINNER, position), say)
-        begun = run / f"finalist{position}.pt"
-        if begun.exists():
-            begun.replace(run / "retrain.pt")
-        for left in run.path.glob("finalist[0-9]*"):
-            left.unlink()
-        write_json(path, {**finalists[position], "position": position, "tried": chosen["tried"]})
-    winner: dict[str, Any] = read_json(path)
-    say(f"winner: finalist {winner['position'] + 1}, inherited accuracy {100 * winner['inherited']:.1f} %")
-    return winner
 
 
 def best_of(study: optuna.Study, result: SearchResult) -> dict[str, Any]:

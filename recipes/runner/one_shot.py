@@ -8,10 +8,11 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import optuna
 from torch import nn
 
 from evonas import Budget, Explorer
@@ -27,11 +28,12 @@ from recipes.runner import movements
 from recipes.runner.asked import AskedOneShot
 from recipes.runner.delivery import deliver, write_result
 from recipes.runner.final_training import FinalTraining
-from recipes.runner.finalists import crown, judged, told
+from recipes.runner.finalists import choose, crown, decide, judged, told
 from recipes.runner.pages.one_shot import write_report
 from recipes.runner.peers import tell, train_peers
 from recipes.runner.progress import say
 from recipes.runner.run_folder import RunFolder, keep_copy
+from recipes.runner.scoring import scored_by
 from supernet import ImageData, InheritedFitness, StandAlone, accuracy, train
 from supernet.chain import ChainSupernet
 from supernet.training.checkpoint import restore
@@ -88,11 +90,10 @@ def one_shot(job: OneShot, images: ImageData, asked: AskedOneShot) -> None:
     supernet, where = job.supernet, job.training["device"]
     identity = {"data": asked.data, "image_shape": list(images.image_shape), "classes": list(images.classes), **job.space}
     identity = {**(job.trained_as or {}), **identity}
-    finals = FinalTraining(supernet, job.retrain_way, images, asked.inherit, job.retraining)
     if rank() > 0:
         if asked.from_run is None:
             train(supernet, job.way, images.train, **job.training)
-        finals.help()
+        FinalTraining(supernet, job.retrain_way, images, asked.inherit, job.retraining).help()
         return
 
     with RunFolder(asked.out, asked.arguments, fresh=asked.fresh) as run:
@@ -106,7 +107,7 @@ def one_shot(job: OneShot, images: ImageData, asked: AskedOneShot) -> None:
             "space": {k: v for k, v in identity.items() if k != "data"},
             "explorer": type(explorer).__name__,
         }
-        search |= {"seed": asked.seed, "evaluations": asked.evaluations}
+        search |= {"seed": asked.seed, "evaluations": asked.evaluations, movements.RANKED_BY: "fused likelihood"}
         studies, whole = movements.begin(run, limits, supernet.space, asked, plain(search)), supernet.space
 
         movements.train_supernet(run, supernet, job.way, images, identity, asked, studies, **job.training)
@@ -117,40 +118,59 @@ def one_shot(job: OneShot, images: ImageData, asked: AskedOneShot) -> None:
         explorer = job.explorer(limits.budget)
         cheap = fused_costs(job.costs, operators(supernet.space))
         explorer.try_first(hand_made(supernet.space, limits.budget, size=cheap[0], depth=cheap[-1]))
-        fitness, reference = movements.scored_by(run, inherited, cheap, explorer, studies[0], asked.evaluations)
+        fitness, reference = scored_by(run, inherited, cheap, explorer, studies[0], asked.evaluations)
         found, control = movements.search_beside_random(
             explorer, fitness, reference, studies, asked.evaluations, shared=asked.storage is not None
         )
 
-        def measure(architecture: Architecture) -> dict[str, float]:
-            timed = job.timed and asked.latency_table is None
-            return {movements.LATENCY: runtime.measure(supernet.subnet(architecture), images.image_shape)} if timed else {}
+        chosen = choose(run, explorer, found, studies[0], wanted=asked.finalists, measure=measuring(job, images, asked))
+        _finals(run, job, images, asked, limits, studies, explorer, chosen, movements.best_of(studies[1], control))
 
-        def finish(network: nn.Module) -> None:
-            if job.reestimate:
-                movements.reestimate(network, images, where)
 
-        chosen = movements.choose(run, explorer, found, studies[0], measure, wanted=asked.finalists)
-        winner = movements.decide(run, finals, chosen, explorer, images, studies, where, shared=asked.storage is not None)
-        network = finals.train(run / "retrain.pt", "train winner", supernet.space.from_names(winner["architecture"]))
-        finish(network)
-        patiently(lambda: crown(studies[-1], winner["position"], job.retraining["epochs"], judged(network, images.search, where)), say)
-        tested = accuracy(network, images.test, where)
+def _finals(
+    run: RunFolder,
+    job: OneShot,
+    images: ImageData,
+    asked: AskedOneShot,
+    limits: movements.Limits,
+    studies: Sequence[optuna.Study],
+    explorer: Explorer,
+    chosen: Mapping[str, Any],
+    baseline: Mapping[str, Any],
+) -> None:
+    """What follows the search: finalists, the winner's training and test, its peers, delivery."""
+    supernet, where, shared = job.supernet, job.training["device"], asked.storage is not None
+    training = FinalTraining(supernet, job.retrain_way, images, asked.inherit, job.retraining)
 
-        peers = train_peers(run, finals, asked.peers, supernet.space, limits.budget, measure, finish, asked.seed, where)
-        finals.done()
-        baseline = movements.best_of(studies[1], control)
-        more = {
-            "said": tell(tested, winner["score"], baseline, peers),
-            "peers": peers,
-            "finalists": told(studies[-1], supernet.space),
-        }
-        if asked.storage is not None:
-            patiently(lambda: keep_copy(run.path, studies), say)
-        difference = deliver(network, images, winner["architecture"], job.space, run.path, family=job.family)
-        result = write_result(run.path, asked.recipe, winner, limits.budget, limits.table, tested, baseline, difference, asked.seed, more)
-        write_report(run.path, job.screening)
-        say(f"delivered to {asked.out}: {result}")
+    def finish(network: nn.Module) -> None:
+        if job.reestimate:
+            movements.reestimate(network, images, where)
+
+    winner = decide(run, training, chosen, explorer, images, studies, where, shared=shared)
+    network = training.train(run / "retrain.pt", "train winner", supernet.space.from_names(winner["architecture"]))
+    finish(network)
+    patiently(lambda: crown(studies[-1], winner["position"], job.retraining["epochs"], judged(network, images.search, where)), say)
+    tested = accuracy(network, images.test, where)
+
+    measure = measuring(job, images, asked)
+    peers = train_peers(run, training, asked.peers, supernet.space, limits.budget, measure, finish, asked.seed, where)
+    training.done()
+    said = tell(tested, winner["score"], baseline, peers)
+    if shared:
+        patiently(lambda: keep_copy(run.path, studies), say)
+
+    difference = deliver(network, images, winner["architecture"], job.space, run.path, family=job.family)
+    more = {"said": said, "peers": peers, "finalists": told(studies[-1], supernet.space)}
+    result = write_result(run.path, asked.recipe, winner, limits.budget, limits.table, tested, baseline, difference, asked.seed, more)
+    write_report(run.path, job.screening)
+    say(f"delivered to {asked.out}: {result}")
+
+
+def measuring(job: OneShot, images: ImageData, asked: AskedOneShot) -> Callable[[Architecture], dict[str, float]]:
+    """Measures a network whole: costs that replace those of tables; none with a table of another device."""
+    if not job.timed or asked.latency_table is not None:
+        return lambda architecture: {}
+    return lambda architecture: {movements.LATENCY: runtime.measure(job.supernet.subnet(architecture), images.image_shape)}
 
 
 def digest_of_images(images: ImageData) -> str:

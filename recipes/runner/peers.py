@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -83,7 +83,7 @@ def standing(winner: float, peers: list[dict[str, Any]]) -> str:
     return f"ahead of {ahead} of {len(peers)} random networks of its budget; {winner:.4f} against {accuracies.mean():.4f}{spread}"
 
 
-def beside_random(score: float, control: dict[str, Any]) -> str:
+def beside_random(score: float, control: Mapping[str, Any]) -> str:
     """Whether the search beat its random baseline, in a sentence."""
     count, best = control["evaluations"], control["score"]
     if best is None:
@@ -95,7 +95,7 @@ def beside_random(score: float, control: dict[str, Any]) -> str:
     )
 
 
-def tell(winner: float, score: float, control: dict[str, Any], peers: list[dict[str, Any]]) -> str:
+def tell(winner: float, score: float, control: Mapping[str, Any], peers: list[dict[str, Any]]) -> str:
     """One sentence on what the search was worth; printed, and part of the report."""
     sentence = standing(winner, peers) if peers else beside_random(score, control)
     say(sentence)

@@ -12,13 +12,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from evonas.budget import Budget, Cost
 from evonas.extremes import cheapest_and_dearest
 from evonas.space import Population, SearchSpace
-from predictors.costs import macs
+from evonas.tables import Shape, tabulate
 from supernet.chain import ChainSupernet
 from supernet.data import Batch
 from supernet.training.registry import way
@@ -26,8 +26,13 @@ from supernet.training.uniform import UniformPaths
 from supernet.training.way import Losses, Moment
 
 
+def weights(module: nn.Module, input_shape: Shape) -> float:
+    """Number of weights of a module."""
+    return float(sum(parameter.numel() for parameter in module.parameters()))
+
+
 def _for(supernet: ChainSupernet) -> Sandwich:
-    return Sandwich(macs(supernet.space, supernet.parts()))
+    return Sandwich(tabulate(supernet.space, supernet.parts(), weights))
 
 
 @way("sandwich", summary="largest, smallest, random paths, with distillation", paper="Yu et al. 2020, arXiv 2003.11142", make=_for)
