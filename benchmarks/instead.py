@@ -6,6 +6,7 @@ On one data set, for every budget and seed, all trained by the same loop with th
   by hand    networks of our own space: the largest that fits, the deepest, and MobileNetV2's operator everywhere
   off the shelf  torchvision's MobileNetV2, MobileNetV3-small, ShuffleNetV2 and MnasNet, at the width that keeps both bounds when measured
   whole time the best of those, trained for as long as ours took from beginning to end, search included
+  levers     ours with one part taken out, on the same supernet (only where asked for)
 
 Latency bounds are resolved once, on this machine, and are the same for everybody. Rows are kept; run again to go on. Several processes may
 share the work with `--only`; `--tables` prints what is known.
@@ -16,10 +17,12 @@ share the work with `--only`; `--tables` prints what is known.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import time
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -32,6 +35,7 @@ from evonas.budget import Cost
 from evonas.extremes import cheapest_and_dearest
 from evonas.files import read_json
 from evonas.hand_made import hand_made
+from evonas.space import SearchSpace
 from predictors import costs, read_table
 from predictors.devices.runtime import measure
 from predictors.devices.table import corrected, measure_blocks, spread
@@ -52,7 +56,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--epochs", type=int, default=20, help="of the supernet, and of every network that is trained on its own")
     parser.add_argument("--evaluations", type=int, default=250)
-    parser.add_argument("--only", nargs="+", choices=("ours", "hand", "shelf", "whole"), default=["ours", "hand", "shelf", "whole"])
+    parser.add_argument(
+        "--only", nargs="+", choices=("ours", "hand", "shelf", "whole", "levers"), default=["ours", "hand", "shelf", "whole"]
+    )
     parser.add_argument("--tables", action="store_true", help="print what is known, and measure nothing")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmark_instead"))
     a = parser.parse_args()
@@ -80,18 +86,23 @@ def resolved(name: str, images: ImageData, out: Path) -> dict[str, Any]:
     return {"bounds": {bound.cost: bound.upper for bound in parse_bounds(BUDGETS[name], space, known)}}
 
 
-def ours(a: argparse.Namespace, kept: Rows, budget: str, bounds: dict[str, float], seed: int, images: ImageData) -> None:
-    """The whole run, then its peers."""
-    out = a.out / f"{budget}-{seed}"
-    asked = {
+def request(a: argparse.Namespace, budget: str, bounds: dict[str, float], seed: int) -> dict[str, Any]:
+    """What `evonas mobile` is asked for."""
+    return {
         "data": a.data,
         "budget": [f"macs={bounds['macs']:.0f}", f"latency={bounds['latency']:.6f}ms"],
-        "out": str(out),
+        "out": str(a.out / f"{budget}-{seed}"),
         "seed": seed,
         "epochs": a.epochs,
         "retrain_epochs": a.epochs,
         "evaluations": a.evaluations,
     }
+
+
+def ours(a: argparse.Namespace, kept: Rows, budget: str, bounds: dict[str, float], seed: int, images: ImageData) -> None:
+    """The whole run, then its peers."""
+    asked = request(a, budget, bounds, seed)
+    out = Path(asked["out"])
 
     def run() -> dict[str, Any]:
         start = time.perf_counter()
@@ -107,6 +118,41 @@ def ours(a: argparse.Namespace, kept: Rows, budget: str, bounds: dict[str, float
 
     kept.row(f"{budget} {seed} ours", run)
     kept.row(f"{budget} {seed} peers", peers)
+
+
+def levers(a: argparse.Namespace, kept: Rows, budget: str, bounds: dict[str, float], seed: int, images: ImageData) -> None:
+    """The whole recipe with one part taken out, on the supernet of the whole one."""
+    taken_out: dict[str, tuple[dict[str, Any], list[Any]]] = {
+        "finalists": ({"finalists": 1}, []),
+        "finalists that are far apart": ({}, [mock.patch("recipes.runner.finalists.APART", 0.0)]),
+        "likelihood, fused": ({"finalists": 1}, [mock.patch("recipes.runner.one_shot.scored_by", by_accuracy)]),
+        "networks by hand first": ({"finalists": 1}, [mock.patch("recipes.runner.one_shot.hand_made", nothing)]),
+        "learning rate and weight decay": ({"lr": 0.1}, [mock.patch("recipes.mobile.SMALL", (0.1, 4e-5))]),
+        "weights drawn anew": ({"inherit": True}, []),
+    }
+    for name, (options, patches) in taken_out.items():
+
+        def run(name: str = name, options: dict[str, Any] = options, patches: list[Any] = patches) -> dict[str, Any]:
+            out = a.out / f"{budget}-{seed}-without-{name.replace(' ', '-')}"
+            asked = {**request(a, budget, bounds, seed), "out": str(out), "from_run": str(a.out / f"{budget}-{seed}"), **options}
+            with contextlib.ExitStack() as stack:
+                for patch in patches:
+                    stack.enter_context(patch)
+                mobile(**asked)
+            result = read_json(out / "result.json")
+            return {"test": result["accuracy"]["test"], "architecture": result["architecture"]}
+
+        kept.row(f"{budget} {seed} without {name}", run)
+
+
+def by_accuracy(run: Any, fitness: Any, cheap: Any, explorer: Any, study: Any, evaluations: int) -> tuple[Any, np.ndarray]:
+    """Inherited accuracy, as it was before, in place of `recipes.runner.scoring.scored_by`."""
+    return fitness, np.zeros((0, len(explorer.space)), dtype=np.int64)
+
+
+def nothing(space: SearchSpace, budget: Budget, size: Cost, depth: Cost) -> np.ndarray:
+    """No network by hand."""
+    return np.zeros((0, len(space)), dtype=np.int64)
 
 
 def hand(a: argparse.Namespace, kept: Rows, budget: str, bounds: dict[str, float], seed: int, images: ImageData) -> None:
@@ -145,7 +191,7 @@ def whole(a: argparse.Namespace, kept: Rows, budget: str, bounds: dict[str, floa
     kept.row(f"{budget} {seed} whole", lambda: {"network": best, "epochs": epochs, **alone(network, epochs, seed, images)})
 
 
-PARTS = {"ours": ours, "hand": hand, "shelf": shelf, "whole": whole}
+PARTS = {"ours": ours, "hand": hand, "shelf": shelf, "whole": whole, "levers": levers}
 
 
 def width_of(name: str, bounds: dict[str, float], images: ImageData) -> dict[str, Any]:
@@ -185,7 +231,9 @@ def tables(found: dict[str, dict[str, Any]], budgets: list[str]) -> None:
     """Means over seeds with their intervals; where the winner stands among its peers."""
     for budget in budgets:
         print(f"\n| {budget} | test accuracy, mean of seeds (95 %) | each seed | ours ahead in |\n|---|---|---|---|")
-        rows = {tuple(key.split()[1:]): row for key, row in found.items() if key.split()[0] == budget and key.split()[1].isdigit()}
+        rows = {
+            tuple(key.split(maxsplit=2)[1:]): row for key, row in found.items() if key.split()[0] == budget and key.split()[1].isdigit()
+        }
         names = list(dict.fromkeys(name for _, name in rows))
         for name in sorted(names, key=lambda name: -np.mean([np.mean(rows[key]["test"]) for key in rows if key[1] == name])):
             values = {seed: float(np.mean(row["test"])) for (seed, other), row in rows.items() if other == name}
