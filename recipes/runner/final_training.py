@@ -1,8 +1,8 @@
-"""The training of single networks after a search: finalists, the winner, its peers, all in the same way."""
+"""The training of single networks after a search: finalists for a little while, the winner and its peers in full."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from supernet.data import ImageData
 from supernet.training.team import from_first
 from supernet.training.way import Way
 
+SHORT_LR = 0.5  # of the learning rate: short trainings begin with inherited weights
+
 
 @dataclass(frozen=True)
 class FinalTraining:
@@ -26,7 +28,7 @@ class FinalTraining:
         supernet: trained; networks are copied out of it.
         way: of training.
         images: to train on.
-        inherit: whether a network begins with its inherited weights, or with weights drawn anew.
+        inherit: whether a full training begins with inherited weights, or with weights drawn anew.
         settings: of `supernet.train`; `epochs` are those of a full training.
     """
 
@@ -36,30 +38,53 @@ class FinalTraining:
     inherit: bool
     settings: Mapping[str, Any]
 
-    def train(self, path: Path, what: str, architecture: Architecture, stop_after: int | None = None) -> nn.Module:
-        """Train a network, or go on where its checkpoint stands; the whole team does.
+    def full(self, path: Path, what: str, architecture: Architecture) -> nn.Module:
+        """A full training, or what is left of it where its checkpoint stands; the whole team takes part.
 
         Args:
             path: its checkpoint.
             what: is trained, for people.
             architecture: of the network.
-            stop_after: epochs of a full training after which it stops.
         """
-        order = from_first((list(architecture), stop_after))
-        network = self._network(order[0])
         identity = {"architecture": list(architecture), "inherit": self.inherit}
-        settings = {**self.settings, "stop_after": stop_after}
-        train_into(path, what, network, self.way, self.images.train, identity=identity, **settings)
-        return network
+
+        def run(network: nn.Module, stage: int, settings: Mapping[str, Any]) -> None:
+            train_into(path, what, network, self.way, self.images.train, identity=identity, **settings)
+
+        return self._do(from_first((list(architecture), ())), run)
+
+    def short(self, folder: Path, name: str, what: str, architecture: Architecture, epochs: Sequence[int]) -> nn.Module:
+        """Short trainings one after another, each with a whole schedule, from inherited weights on.
+
+        Args:
+            folder: of the checkpoints, `NAME-0.pt` and so on.
+            name: of the network.
+            what: is trained, for people.
+            architecture: of the network.
+            epochs: of each; what was trained before is not trained again.
+        """
+
+        def run(network: nn.Module, stage: int, settings: Mapping[str, Any]) -> None:
+            path, identity = folder / f"{name}-{stage}.pt", {"architecture": list(architecture), "epochs": list(epochs[: stage + 1])}
+            train_into(path, what, network, self.way, self.images.train, identity=identity, **settings)
+
+        return self._do(from_first((list(architecture), tuple(epochs))), run)
 
     def help(self) -> None:
         """The part of the other processes of a team: they help to train whatever the first one trains, until it is done."""
         while (order := from_first(None)) is not None:
-            train(self._network(order[0]), self.way, self.images.train, **{**self.settings, "stop_after": order[1]})
+            self._do(order, lambda network, stage, settings: train(network, self.way, self.images.train, **settings))
 
     def done(self) -> None:
         """Nothing more is trained: the other processes may go."""
         from_first(None)
 
-    def _network(self, architecture: list[int]) -> nn.Module:
-        return self.supernet.subnet(tuple(architecture), fresh_seed=None if self.inherit else self.settings["seed"])
+    def _do(self, order: tuple[list[int], tuple[int, ...]], run: Callable[[nn.Module, int, Mapping[str, Any]], Any]) -> nn.Module:
+        """Carry out an order: an architecture, and the epochs of short trainings, none for a full one."""
+        architecture, short = order
+        inherit = self.inherit or bool(short)
+        network = self.supernet.subnet(tuple(architecture), fresh_seed=None if inherit else self.settings["seed"])
+        for stage, epochs in enumerate(short or (self.settings["epochs"],)):
+            shortened = {"epochs": epochs, "lr": SHORT_LR * self.settings["lr"]} if short else {}
+            run(network, stage, {**self.settings, **shortened})
+        return network

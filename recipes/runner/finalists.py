@@ -1,14 +1,16 @@
-"""Finalists: the best few of a search are trained a little each, on their own; the best of them goes on to its full training.
+"""Finalists: the best few of a search are trained for a little while on their own; the best of them gets the full training.
 
 What a supernet ranks first is rarely the best network of a budget, and mostly among the first few. Successive halving (Jamieson and
-Talwalkar, 2016, arXiv 1502.07943) finds out which: k finalists train a k-th of a full training each, the better two of them as much
-again, and the best goes on to the end, judged once more on its way. Together that costs one full training more than training the first
-choice would. They are judged by the likelihood of the search images' labels, each by its averaged weights where training averages them;
-the test images stay unseen.
+Talwalkar, 2016, arXiv 1502.07943) finds out which: k finalists train 1/2k of a full training each, from inherited weights; the better half
+go on for twice as much; the best is the winner. Together that costs one full training more. They are judged by their accuracy on the
+search images; the test images stay unseen.
+
+Departure: halving usually stops one long training at its rungs, and so does Optuna's pruner. Here every rung is a training with a whole
+schedule, at whose end the learning rate is 0: networks that were stopped at the peak of a long schedule were ranked no better than by
+chance, those at the end of a short one were (docs/evidence/instead.md).
 
 Every finalist is a trial of the study `finalists`, and every judgement an intermediate value of it, so that a run that is killed knows what
-it has judged, and workers that share a study decide alike. Departure from the paper: two go on from the first rung whatever k is, which
-keeps the price of a full training for every k.
+it has judged, and workers that share a study decide alike.
 """
 
 from __future__ import annotations
@@ -27,7 +29,6 @@ from torch import nn
 
 from evonas import Explorer, SearchResult
 from evonas.budget import Budget
-from evonas.errors import UsageError
 from evonas.files import read_json, write_json
 from evonas.space import Architecture, SearchSpace
 from evonas.storage import patiently
@@ -40,36 +41,30 @@ from recipes.runner.run_folder import RunFolder
 from supernet.data import ImageData, Part
 from supernet.evaluation import accuracy_and_likelihood
 
-GO_ON = 2
 APART = 0.25  # of the choices, in which finalists differ at least
 FINALISTS, WINNER = "finalists", "winner"
 
 
-def rungs(epochs: int, finalists: int) -> dict[int, int]:
-    """How many of the finalists go on after which epoch.
+def rungs(epochs: int, finalists: int) -> list[tuple[int, int]]:
+    """(epochs that each of those that are left trains, how many of them go on), one rung after another.
 
     Args:
-        epochs: of a full training.
-        finalists: that begin; at most as many as epochs.
-
-    Raises:
-        UsageError: fewer epochs than finalists.
+        epochs: of a full training, and at most of all rungs together.
+        finalists: that begin; as many of them as can train an epoch take part.
     """
-    if not 1 <= finalists <= epochs:
-        raise UsageError(
-            f"Got {finalists} finalists for a training of {epochs} epochs; expected 1 to {epochs}: each trains a share of them."
-        )
-    if finalists == 1:
-        return {}
-    first = epochs // finalists
-    keep = {first: 1} if finalists == GO_ON else {first: GO_ON, 2 * first: 1}
-    return {**keep, max(epochs // 2, *keep): 1}
+    count = min(finalists, epochs // 2)
+    if count <= 1:
+        return []
+    if count == 2:
+        return [(epochs // 2, 1)]
+    half = -(-count // 2)
+    return [(epochs // (2 * count), half), (epochs // (2 * half), 1)]
 
 
 class Halving(optuna.pruners.BasePruner):
     """Synchronous successive halving: asked when all that are left have reported an epoch, it prunes all but the best.
 
-    Optuna's own is asynchronous: it decides by whoever came before.
+    Optuna's own decides by whoever came before.
 
     Args:
         keep: how many go on, by epoch.
@@ -135,7 +130,7 @@ def decide(
     *,
     shared: bool,
 ) -> dict[str, Any]:
-    """The winner, into `winner.json`: the finalist that a part of its training shows to be the best. It goes on from where it stands.
+    """The winner, into `winner.json`: the finalist that short trainings show to be the best.
 
     Args:
         chosen: what `choose` gave.
@@ -149,9 +144,6 @@ def decide(
             ahead = os.getpid() if shared else 0
             position = race(run.path, training, finalists, data.search, studies[-1], explorer.space, explorer.budget, device, ahead)
             position = patiently(lambda: agree(studies[0], WINNER, position), say)
-        begun = run / f"finalist{position}.pt"
-        if begun.exists():
-            begun.replace(run / "retrain.pt")
         for left in run.path.glob("finalist[0-9]*"):
             left.unlink()
         write_json(path, {**finalists[position], "position": position, "tried": chosen["tried"]})
@@ -174,8 +166,8 @@ def race(
     """Which of the finalists is the best: its position.
 
     Args:
-        folder: for checkpoints, `finalist0.pt` and so on.
-        training: a full one, of which each gets a share.
+        folder: for checkpoints, `finalist0-0.pt` and so on.
+        training: whose full one the rungs are a share of.
         finalists: entries with an `architecture` by names, best first.
         search: the images that they are judged on.
         study: keeps every judgement, and has the last word where it knows one.
@@ -184,45 +176,53 @@ def race(
         ahead: which of those that are left is trained first, counted around; what others have judged by then is not trained here.
     """
     rows = np.array([space.from_names(entry["architecture"]) for entry in finalists], dtype=np.int64)
-    epochs = int(training.settings["epochs"])
-    keep = rungs(epochs, min(len(rows), epochs))
-    rows = rows[: min(len(rows), epochs)]
-    if not keep:
+    plan = rungs(int(training.settings["epochs"]), len(rows))
+    if not plan:
         return 0
+    rows = rows[: int(training.settings["epochs"]) // 2]
+    spent = np.cumsum([epochs for epochs, _ in plan]).tolist()
     trials = patiently(lambda: _entered(study, space, budget, rows), say)
-    study.pruner = Halving(keep)
+    study.pruner = Halving(dict(zip(spent, (kept for _, kept in plan), strict=True)))
     alive = list(range(len(rows)))
-    for epoch in keep:
+    for rung, step in enumerate(spent):
         for i in np.roll(alive, -ahead).tolist():
-            if epoch not in _read(study, trials[i]).intermediate_values:
-                what = f"finalist {i + 1} of {len(rows)}"
-                network = training.train(folder / f"finalist{i}.pt", what, tuple(rows[i].tolist()), epoch)
-                _report(study, trials[i], epoch, judged(network, search, device))
+            if step not in _read(study, trials[i]).intermediate_values:
+                epochs = [epochs for epochs, _ in plan[: rung + 1]]
+                network = training.short(folder, f"finalist{i}", f"finalist {i + 1} of {len(rows)}", tuple(rows[i].tolist()), epochs)
+                _report(study, trials[i], step, judged(network, search, device))
         alive = [i for i in alive if not _pruned(study, trials[i])]
     return alive[0]
 
 
 def judged(network: nn.Module, search: Part, device: torch.device) -> dict[str, float]:
-    """What a network in training is judged by."""
+    """What a network is judged by, and the likelihood of the labels beside it."""
     accuracy, likelihood = accuracy_and_likelihood(network, search, device)
-    return {"likelihood": likelihood, "accuracy": accuracy}
+    return {"accuracy": accuracy, "likelihood": likelihood}
 
 
 def crown(study: optuna.Study, position: int, epochs: int, found: Mapping[str, float]) -> None:
-    """The winner is trained: its trial is complete. Nothing happens where that is known, or where there were no finalists."""
+    """The winner is trained in full: its trial is complete. Nothing happens where that is known, or where there were no finalists.
+
+    Args:
+        study: of the finalists.
+        position: of the winner among them.
+        epochs: of the full training, counted after those of the rungs.
+        found: what the winner is judged by.
+    """
     trials = study.get_trials(deepcopy=False)
     if position < len(trials) and not trials[position].state.is_finished():
-        _report(study, trials[position]._trial_id, epochs, found)
-        study._storage.set_trial_state_values(trials[position]._trial_id, TrialState.COMPLETE, [found["likelihood"]])
+        step = epochs + max(trials[position].intermediate_values)
+        _report(study, trials[position]._trial_id, step, found)
+        study._storage.set_trial_state_values(trials[position]._trial_id, TrialState.COMPLETE, [found["accuracy"]])
 
 
 def told(study: optuna.Study, space: SearchSpace) -> list[dict[str, Any]]:
-    """The finalists and what became of them, for the report: architecture, {epoch: likelihood}, {epoch: accuracy}, whether it won."""
+    """The finalists and what became of them, for the report: architecture, accuracies by epochs trained, likelihoods, whether it won."""
     return [
         {
             "architecture": {name: trial.params[name] for name in space.names},
-            "likelihood": {str(step): value for step, value in sorted(trial.intermediate_values.items())},
-            "accuracy": {str(step): trial.user_attrs[_accuracy(step)] for step in sorted(trial.intermediate_values)},
+            "accuracy": {str(step): value for step, value in sorted(trial.intermediate_values.items())},
+            "likelihood": {str(step): trial.user_attrs[_likelihood(step)] for step in sorted(trial.intermediate_values)},
             "won": trial.state == TrialState.COMPLETE,
         }
         for trial in study.get_trials(deepcopy=False)
@@ -249,8 +249,8 @@ def _report(study: optuna.Study, trial: int, epoch: int, found: Mapping[str, flo
     def write() -> None:
         with turn(study):
             if epoch not in study._storage.get_trial(trial).intermediate_values:
-                study._storage.set_trial_user_attr(trial, _accuracy(epoch), found["accuracy"])
-                study._storage.set_trial_intermediate_value(trial, epoch, found["likelihood"])
+                study._storage.set_trial_user_attr(trial, _likelihood(epoch), found["likelihood"])
+                study._storage.set_trial_intermediate_value(trial, epoch, found["accuracy"])
 
     patiently(write, say)
 
@@ -271,5 +271,5 @@ def _pruned(study: optuna.Study, trial: int) -> bool:
     return patiently(ask, say)
 
 
-def _accuracy(epoch: int) -> str:
-    return f"accuracy_{epoch}"
+def _likelihood(epoch: int) -> str:
+    return f"likelihood_{epoch}"

@@ -147,7 +147,7 @@ def _finals(
             movements.reestimate(network, images, where)
 
     winner = decide(run, training, chosen, explorer, images, studies, where, shared=shared)
-    network = training.train(run / "retrain.pt", "train winner", supernet.space.from_names(winner["architecture"]))
+    network = training.full(run / "retrain.pt", "train winner", supernet.space.from_names(winner["architecture"]))
     finish(network)
     patiently(lambda: crown(studies[-1], winner["position"], job.retraining["epochs"], judged(network, images.search, where)), say)
     tested = accuracy(network, images.test, where)

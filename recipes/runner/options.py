@@ -80,7 +80,7 @@ Inherit = Annotated[bool, typer.Option("--inherit", help="Fine-tune the winner's
 Finalists = Annotated[
     int,
     typer.Option(
-        help="Networks that begin their final training, each with a share of it; the best goes on. Together they cost one training more.",
+        help="Best networks of the search that are trained a little each, to find the winner; together they cost one training more.",
         min=1,
     ),
 ]

@@ -65,7 +65,7 @@ def train_peers(
         if (budget.violations_of(costs) > 0).any():
             continue
         checkpoint = run / f"peer{len(known)}.pt"
-        network = training.train(checkpoint, f"peer {len(known) + 1} of {count}", architecture)
+        network = training.full(checkpoint, f"peer {len(known) + 1} of {count}", architecture)
         finish(network)
         known.append({"architecture": space.to_names(row), "costs": costs, "test": accuracy(network, training.images.test, device)})
         write_json(path, known)

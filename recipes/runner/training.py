@@ -25,7 +25,6 @@ def train_into(path: Path, what: str, network: nn.Module, way: Way, part: Part, 
         what: is trained, for people.
         network, way, part, identity, settings: of `supernet.train`.
     """
-    share = (settings.get("stop_after") or settings["epochs"]) / settings["epochs"]
     with bar(what) as update:
         losses = train(
             network,
@@ -33,7 +32,7 @@ def train_into(path: Path, what: str, network: nn.Module, way: Way, part: Part, 
             part,
             checkpoint=path,
             identity=identity,
-            on_progress=lambda done, found: update(done / share, in_words(found)),
+            on_progress=lambda share, found: update(share, in_words(found)),
             **settings,
         )
     write_json(path.with_suffix(LOSSES), losses)

@@ -51,7 +51,6 @@ def train(
     average: float = 0.0,
     seed: int = 0,
     device: torch.device | None = None,
-    stop_after: int | None = None,
     checkpoint: Path | None = None,
     identity: Any = None,
     on_progress: Callable[[float, dict[str, float]], None] | None = None,
@@ -74,7 +73,6 @@ def train(
         final_lr: where it ends.
         clip: largest norm of the gradient; infinity for any.
         average: decay of a moving average of the weights, which the network has in the end (`supernet.training.average`); 0 for none.
-        stop_after: stop when so many epochs are done, to go on later from the checkpoint; the schedule is that of all `epochs`.
         checkpoint: file that is written after every epoch and continued from when it is there.
         identity: plain data that a checkpoint must agree on (the space, the layout) to be continued.
         on_progress: called with (share done, mean losses of the epoch so far by name) several times an epoch.
@@ -105,7 +103,7 @@ def train(
     clipped = [*network.parameters(), *way.parameters()]
     devices = [device] if device.type == "cuda" else []
     learns_beside = type(way).after_step is not Way.after_step
-    for epoch in range(len(losses), min(epochs, epochs if stop_after is None else stop_after)):
+    for epoch in range(len(losses), epochs):
         network.train()
         rng = np.random.default_rng([seed, epoch])
         means = _Means(device)

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evonas import UsageError, open_study
+from evonas import open_study
 from evonas.testing import example
 from recipes.runner import finalists as module
 from recipes.runner.finalists import Halving, crown, race, rungs, told
@@ -20,19 +20,15 @@ CPU = torch.device("cpu")
 
 @given(st.integers(1, 300), st.integers(1, 40))
 def test_finalists_cost_at_most_one_training_more(epochs, count):
-    if count > epochs:
-        with pytest.raises(UsageError, match=f"expected 1 to {epochs}"):
-            rungs(epochs, count)
-        return
-    keep = rungs(epochs, count)
-    spent, before, alive = 0, 0, count
-    for epoch, kept in keep.items():
-        assert epoch > before
-        assert 1 <= kept <= alive
-        spent, before, alive = spent + alive * (epoch - before), epoch, kept
-    assert alive == 1
-    assert spent + (epochs - before) <= 2 * epochs
-    assert count == 1 or set(keep.values()) <= {1, 2}
+    plan, spent, alive = rungs(epochs, count), 0, min(count, epochs // 2)
+    assert bool(plan) == (alive > 1)
+    for each, kept in plan:
+        assert each >= 1
+        assert 1 <= kept < alive
+        spent, alive = spent + alive * each, kept
+    assert alive <= 1
+    assert spent <= epochs
+    assert not plan or spent > epochs / 2 - count  # and not much less than there is
 
 
 def test_halving_keeps_the_best_that_reported_an_epoch():
@@ -46,18 +42,18 @@ def test_halving_keeps_the_best_that_reported_an_epoch():
 
 @dataclasses.dataclass
 class Trained:
-    """Stands for final trainings: a network is what it is worth after so many epochs, and training may be killed."""
+    """Stands for trainings: a network is what it is worth after so many epochs, and training may be killed."""
 
     worth: dict
     settings: dict
     lives: int = 10**9
     trained: list = dataclasses.field(default_factory=list)
 
-    def train(self, path, what, architecture, stop_after=None):
+    def short(self, folder, name, what, architecture, epochs):
         if len(self.trained) == self.lives:
             raise KeyboardInterrupt
-        self.trained.append((architecture, stop_after))
-        return self.worth[architecture, stop_after]
+        self.trained.append((architecture, tuple(epochs)))
+        return self.worth[architecture, sum(epochs)]
 
 
 @pytest.fixture
@@ -65,36 +61,41 @@ def setting(monkeypatch, tmp_path):
     space, budget, _ = example()
     rows = space.sample(8, np.random.default_rng(1))
     chosen = [{"architecture": space.to_names(row)} for row in rows]
-    first = {0: -2.0, 1: -1.9, 2: -1.0, 3: -1.8, 4: -2.5, 5: -1.1, 6: -2.2, 7: -3.0}
-    worth = {(tuple(row.tolist()), 2): first[i] for i, row in enumerate(rows)}
-    worth |= {(tuple(rows[2].tolist()), 4): -0.9, (tuple(rows[5].tolist()), 4): -0.8, (tuple(rows[5].tolist()), 10): -0.5}
-    monkeypatch.setattr(module, "judged", lambda network, search, device: {"likelihood": network, "accuracy": 1 + network / 10})
+    first, second = [0.2, 0.21, 0.3, 0.22, 0.15, 0.29, 0.18, 0.1], {1: 0.4, 2: 0.55, 3: 0.41, 5: 0.6}
+    keys = [tuple(row.tolist()) for row in rows]
+    worth = {(key, 1): first[i] for i, key in enumerate(keys)} | {(keys[i], 3): value for i, value in second.items()}
+    monkeypatch.setattr(module, "judged", lambda network, search, device: {"accuracy": network, "likelihood": network - 1})
 
-    def run(study, lives=10**9):
+    def run(study, lives=10**9, ahead=0):
         training = Trained(worth, {"epochs": 20}, lives)
         try:
-            return race(tmp_path, training, chosen, None, study, space, budget, CPU), training.trained
+            return race(tmp_path, training, chosen, None, study, space, budget, CPU, ahead), training.trained
         except KeyboardInterrupt:
             return None, training.trained
 
-    return run, space, rows
+    return run, space, keys
 
 
-def test_the_best_of_the_first_two_goes_on(setting):
-    run, space, rows = setting
+def test_the_best_of_the_better_half_wins(setting):
+    run, space, keys = setting
     study = open_study(None, "finalists")
     winner, trained = run(study)
     assert winner == 5
-    assert [epochs for _, epochs in trained] == [2] * 8 + [4] * 2 + [10]
-    crown(study, winner, 20, {"likelihood": -0.4, "accuracy": 0.9})
-    crown(study, winner, 20, {"likelihood": -0.1, "accuracy": 0.9})  # told once
+    assert trained == [(key, (1,)) for key in keys] + [(keys[i], (1, 2)) for i in (1, 2, 3, 5)]
+    crown(study, winner, 20, {"accuracy": 0.9, "likelihood": -0.4})
+    crown(study, winner, 20, {"accuracy": 0.1, "likelihood": -0.1})  # told once
     rows_told = told(study, space)
     assert [entry["won"] for entry in rows_told] == [i == 5 for i in range(8)]
-    assert rows_told[5]["likelihood"] == {"2": -1.1, "4": -0.8, "10": -0.5, "20": -0.4}
-    assert rows_told[7] == {"architecture": space.to_names(rows[7]), "likelihood": {"2": -3.0}, "accuracy": {"2": 0.7}, "won": False}
+    assert rows_told[5]["accuracy"] == {"1": 0.29, "3": 0.6, "23": 0.9}
+    assert rows_told[7] == {
+        "architecture": space.to_names(np.array(keys[7])),
+        "accuracy": {"1": 0.1},
+        "likelihood": {"1": -0.9},
+        "won": False,
+    }
 
 
-@pytest.mark.parametrize("lives", range(11))
+@pytest.mark.parametrize("lives", range(12))
 def test_a_race_that_was_interrupted_judges_nothing_twice(setting, lives, tmp_path):
     run, space, _ = setting
     whole = open_study(None, "finalists")
@@ -105,6 +106,25 @@ def test_a_race_that_was_interrupted_judges_nothing_twice(setting, lives, tmp_pa
     assert winner == expected[0]
     assert before + after == expected[1]
     assert told(open_study(storage, "finalists"), space) == told(whole, space)
+
+
+def test_workers_begin_with_different_finalists_and_decide_alike(setting):
+    run, space, _ = setting
+    alone, shared = open_study(None, "finalists"), open_study(None, "finalists")
+    expected = run(alone)
+    _, before = run(shared, lives=5, ahead=3)
+    winner, after = run(shared, ahead=1)
+    assert winner == expected[0]
+    assert sorted(before + after) == sorted(expected[1])
+    assert before[0] != after[0]
+    assert told(shared, space) == told(alone, space)
+
+
+def test_one_finalist_needs_no_race():
+    space, budget, _ = example()
+    study, chosen = open_study(None, "finalists"), [{"architecture": space.to_names(np.zeros(len(space), dtype=int))}]
+    assert race(None, Trained({}, {"epochs": 3}), chosen, None, study, space, budget, CPU) == 0
+    assert study.trials == []
 
 
 def test_the_standing_is_said_in_words():

@@ -61,11 +61,16 @@ def test_the_others_learn_from_the_largest_which_learns_from_the_labels(setting,
 @pytest.mark.parametrize("kind", [UniformPaths, Sandwich])
 def test_killed_training_within_a_budget_ends_with_the_same_weights(setting, digits, tmp_path, kind):
     _, size, budget = setting
-    settings = {"epochs": 3, "batch_size": 64}
-    fresh = lambda: mbconv(digits.image_shape, 10, depths=(1, 2, 1))  # noqa: E731
     make = (lambda: UniformPaths(budget=budget)) if kind is UniformPaths else (lambda: Sandwich(size, random=1, budget=budget))
-    whole, resumed = fresh(), fresh()
-    train(whole, make(), digits.train.head(192), **settings)
-    for stop in (1, 2, 3):
-        train(resumed, make(), digits.train.head(192), checkpoint=tmp_path / "c.pt", stop_after=stop, **settings)
+    whole, killed, resumed = (mbconv(digits.image_shape, 10, depths=(1, 2, 1), seed=0) for _ in range(3))
+    images, settings = digits.train.head(192), {"epochs": 3, "batch_size": 64}
+    train(whole, make(), images, **settings)
+
+    def die(share, found):
+        if share > 0.7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(killed, make(), images, checkpoint=tmp_path / "c.pt", on_progress=die, **settings)
+    train(resumed, make(), images, checkpoint=tmp_path / "c.pt", **settings)
     assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True))
