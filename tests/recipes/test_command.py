@@ -357,7 +357,7 @@ def test_the_commands_of_the_readme():
 def test_a_run_that_measures_this_host(tmp_path, monkeypatch):
     """The first command of the README, with less training: blocks and the winner are measured, and the winner keeps the bounds."""
     command = ["mobile", "--data", "digits", "--budget", "macs=600k", "--budget", "latency=30%", "--out", "digits"]
-    small = ["--epochs", "2", "--retrain-epochs", "2", "--evaluations", "20", "--depths", "1,1,1", "--widths", "8,12,16"]
+    small = ["--epochs", "2", "--retrain-epochs", "4", "--evaluations", "20", "--depths", "1,1,1", "--widths", "8,12,16"]
     monkeypatch.chdir(tmp_path)
     done = here(*command, *small)
     assert done.returncode == 0, done.stderr
@@ -366,8 +366,7 @@ def test_a_run_that_measures_this_host(tmp_path, monkeypatch):
     assert all(entry["fits"] == (entry["costs"]["latency"] <= bound) for entry in result["tried"])
     fit = [entry for entry in result["tried"] if entry["fits"]]
     assert result["costs"]["latency"] == next(e["costs"]["latency"] for e in fit if e["architecture"] == result["architecture"]) <= bound
-    assert [entry["architecture"] for entry in result["finalists"]] == [
-        entry["architecture"] for entry in fit[:2]
-    ]  # two epochs, two of them
+    of_two = [entry["architecture"] for entry in fit[:2]]  # four epochs: two finalists of two epochs each
+    assert [entry["architecture"] for entry in result["finalists"]] == of_two
     assert result["latency"]["residual"]["networks"] == 10
     assert "10 networks measured whole: mean error" in done.stdout
