@@ -1,8 +1,9 @@
 """From images to a deployable network under a budget: the main job, and the pattern of every other recipe.
 
-One supernet holds all candidates (SPOS: Guo et al., 2019, arXiv 1904.00420). Evolution proposes, a predictor screens, the
-budget rejects, and inherited weights score the few that remain. The best network that keeps every bound when it is measured
-whole is trained on its own, tested once, and delivered as weights, an ONNX file and a report.
+One supernet holds all candidates (SPOS: Guo et al., 2019, arXiv 1904.00420). What one would try by hand comes first, then evolution
+proposes, a predictor screens, the budget rejects, and the likelihood with inherited weights, fused with what is counted, ranks the few
+that remain. The best that keep every bound when they are measured whole train a little each; the best of those is trained on its own,
+tested once, and delivered as weights, an ONNX file and a report.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ def mobile(
     """Find a small, fast image network for a stated budget, train it, and deliver it.
 
     A supernet is trained on the images; evolution behind a predictor searches it under the budget; the winner is
-    measured whole, trained on its own and written to the run folder: model.pt, model.onnx, result.json, report.html.
+    found among the best eight by short trainings, trained on its own and written to the run folder: model.pt, model.onnx,
+    result.json, report.html.
 
     Example: evonas mobile --data digits --budget macs=600k --budget latency=0.03ms --out runs/demo
 

@@ -1,4 +1,5 @@
-"""Golden runs: what the recipes found on tiny runs of one seed, recorded before the ground floor was rebuilt.
+"""Golden runs: what the recipes found on tiny runs of one seed, recorded before the ground floor was rebuilt,
+and anew since `mobile` and `spos` rank by fused scores and have finalists.
 
     python tests/recipes/golden.py     # records anew; only where a change of results is wanted, and say why
 
