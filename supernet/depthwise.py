@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
+
+from supernet.evaluation import replaced_forward
 
 FAST_COLUMNS = 3
 ELEMENTS_AT_ONCE = 2**19  # 2 MiB of padded images: what fits the cache beside the gradient
@@ -88,14 +89,8 @@ def depthwise_conv2d(x: Tensor, weight: Tensor, stride: int, padding: int) -> Te
 @contextmanager
 def fast_depthwise(network: nn.Module) -> Iterator[None]:
     """Within the block the wide depthwise convolutions of any network compute their gradients this way."""
-    chosen = [module for module in network.modules() if type(module) is nn.Conv2d and _is_wide_depthwise(module)]
-    for module in chosen:
-        module.forward = partial(_forward, module)  # type: ignore[method-assign]
-    try:
+    with replaced_forward([m for m in network.modules() if type(m) is nn.Conv2d and _is_wide_depthwise(m)], _forward):
         yield
-    finally:
-        for module in chosen:
-            del module.forward
 
 
 def _is_wide_depthwise(module: nn.Conv2d) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -54,6 +55,18 @@ def only_norms_train(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, _BatchNorm):
             module.training = True
+
+
+@contextmanager
+def replaced_forward(layers: Sequence[nn.Module], forward: Callable[..., Tensor]) -> Iterator[None]:
+    """Within the block `forward(layer, ...)` runs in place of the layers' own forward; the layers stay in the network as they are."""
+    for layer in layers:
+        layer.forward = partial(forward, layer)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.forward
 
 
 @contextmanager

@@ -90,7 +90,8 @@ def _far_first(population: Population, order: npt.NDArray[np.int64], wanted: int
             break
         if not far or ((population[far] != population[position]).sum(axis=1) >= apart).all():
             far.append(int(position))
-    return [*far, *(int(position) for position in order if position not in set(far))]
+    first = set(far)
+    return [*far, *(int(position) for position in order if position not in first)]
 
 
 def deliver(

@@ -108,7 +108,7 @@ def train(
         rng = np.random.default_rng([seed, epoch])
         means = _Means(device)
         beside = _endless(held_out, batch_size, (seed, epoch), device)
-        with torch.random.fork_rng(devices=devices):
+        with torch.random.fork_rng(devices=devices), fast_depthwise(network):
             torch.manual_seed(int(rng.integers(1 << 62)) + team.rank())
             for step, batch in enumerate(part.epoch(batch_size, (seed, epoch), device, share)):
                 rate = final_lr + (lr - final_lr) * schedule(epoch + step / steps, epochs, warmup_epochs, decay)
@@ -116,7 +116,7 @@ def train(
                 for group in optimizer.param_groups:
                     group["lr"] = rate
                 optimizer.zero_grad(set_to_none=True)
-                with autocast(device), team.joint_batch_norm(network), fast_depthwise(network):
+                with autocast(device), team.joint_batch_norm(network):
                     parts = one_step(batch, moment, rng)
                 parts["loss"].backward()
                 team.average_gradients(way.parameters())

@@ -13,7 +13,6 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from functools import partial
 from typing import Any, TypeVar, cast
 
 import torch
@@ -21,6 +20,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
+
+from supernet.evaluation import replaced_forward
 
 T = TypeVar("T")
 
@@ -106,13 +107,8 @@ def joint_batch_norm(network: nn.Module) -> Iterator[None]:
     torch's SyncBatchNorm does the same on GPUs only, and stays in the network; this leaves the layers as they were.
     """
     layers = [layer for layer in network.modules() if isinstance(layer, _BatchNorm)] if size() > 1 else []
-    for layer in layers:
-        layer.forward = partial(_joint_forward, layer)  # type: ignore[method-assign]
-    try:
+    with replaced_forward(layers, _joint_forward):
         yield
-    finally:
-        for layer in layers:
-            del layer.forward
 
 
 class _TeamMean(torch.autograd.Function):

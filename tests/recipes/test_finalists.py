@@ -84,6 +84,11 @@ def test_the_best_of_the_better_half_wins(setting):
     assert trained == [(key, (1,)) for key in keys] + [(keys[i], (1, 2)) for i in (1, 2, 3, 5)]
     crown(study, winner, 20, {"accuracy": 0.9, "likelihood": -0.4})
     crown(study, winner, 20, {"accuracy": 0.1, "likelihood": -0.1})  # told once
+    killed = open_study(None, "killed")  # after the judgement, before the trial is complete
+    run(killed)
+    module._report(killed, killed.trials[winner]._trial_id, 23, {"accuracy": 0.9, "likelihood": -0.4})
+    crown(killed, winner, 20, {"accuracy": 0.9, "likelihood": -0.4})
+    assert told(killed, space) == told(study, space)
     rows_told = told(study, space)
     assert [entry["won"] for entry in rows_told] == [i == 5 for i in range(8)]
     assert rows_told[5]["accuracy"] == {"1": 0.29, "3": 0.6, "23": 0.9}
