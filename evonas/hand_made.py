@@ -31,7 +31,7 @@ class _Order:
 
 
 def hand_made(space: SearchSpace, budget: Budget, size: Cost, depth: Cost) -> Population:
-    """Hand-made networks that keep the budget, each once: shape (n, choices).
+    """Hand-made networks that keep the budget, each once, the largest first: shape (n, choices).
 
     The largest; the deepest, and of those the largest; and for every option that all choices of a kind offer (an operator, a width) the
     deepest network with no other: MobileNetV2 has one operator everywhere. Blocks may be left out where the space lets them.
@@ -48,8 +48,8 @@ def hand_made(space: SearchSpace, budget: Budget, size: Cost, depth: Cost) -> Po
 
     rows = [_dearest(space, size, budget), _dearest(space, _Order(deep_then_large), budget)]
     rows += [_dearest(part, _Order(deep_then_large), budget) for part in _same_everywhere(space)]
-    population = space.canonical(np.concatenate(rows))
-    return population[np.sort(np.unique(population, axis=0, return_index=True)[1])]
+    population = np.unique(space.canonical(np.concatenate(rows)), axis=0)
+    return population[np.argsort(-np.asarray(size(population)), kind="stable")]
 
 
 def _dearest(space: SearchSpace, cost: Cost, budget: Budget) -> Population:

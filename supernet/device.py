@@ -25,7 +25,7 @@ def pick_device(name: str = "auto") -> torch.device:
     except Exception as error:
         raise UsageError(f"Cannot use the device {name!r}: {first_line(error)}. Expected auto, cpu or cuda.") from None
     if device.type == "cuda":
-        torch.cuda.set_device(device)
+        torch.cuda.set_device(device.index or 0)  # a device without an index is refused
     return device
 
 

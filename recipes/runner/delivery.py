@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
+import itertools
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from evonas.explorers import Explorer
 from evonas.files import write_json
 from evonas.search import SearchResult
 from evonas.space import Architecture, Population
+from evonas.study import History
 from evonas.units import format_quantity
 from predictors.devices import runtime
 from predictors.devices.table import LatencyTable
@@ -42,8 +44,9 @@ def first_within(
     wanted: int = 1,
     apart: int = 0,
     accuracy: Callable[[int], float | None] = lambda trial: None,
+    by_hand: Population | None = None,
 ) -> dict[str, Any]:
-    """The best architectures that keep every bound when measured whole.
+    """The best architectures that keep every bound when measured whole; in turn with those made by hand, where there are any.
 
     Args:
         explorer: says in which order the architectures are tried (`Explorer.recommend`), and has the bounds.
@@ -53,26 +56,39 @@ def first_within(
         apart: choices in which each differs from those before it, at least: the best of a search are often variants of one network, among
             which there is little to choose. Where too few are so far apart, the best of the others are taken as well.
         accuracy: with inherited weights, by the number of the trial; the score of the search where None.
+        by_hand: architectures of the search that are tried as well, those to prefer first; at most half of those wanted.
 
     Returns:
-        {"finalists", "tried"}, each a list of {"architecture", "trial", "score", "inherited", "costs", "fits"}; the first are those of the
-        second that fit.
+        {"finalists", "tried"}, each a list of {"architecture", "trial", "score", "inherited", "costs", "fits", "by_hand"}; the first are
+        those of the second that fit.
 
     Raises:
         UsageError: none of the 50 best fits.
     """
     history, budget = found.history, explorer.budget
-    tried: list[dict[str, Any]] = []
-    for position in _far_first(history.population, explorer.recommend(history), wanted, apart)[:MOST_TRIED]:
-        row, number, score = history.population[position], int(history.numbers[position]), float(history.scores[position])
-        costs = {name: float(value[0]) for name, value in budget.values(row[None]).items()}
-        costs |= measure(tuple(row.tolist()))
-        fits = bool((budget.violations_of(costs) <= 0).all())
-        inherited = accuracy(number)
-        entry = {"architecture": history.space.to_names(row), "trial": number, "score": score}
-        tried.append({**entry, "inherited": score if inherited is None else inherited, "costs": costs, "fits": fits})
-        if sum(entry["fits"] for entry in tried) == wanted:
-            break
+
+    def fitting(positions: Sequence[int], count: int, made: bool) -> list[dict[str, Any]]:
+        """Tries until so many fit."""
+        tried: list[dict[str, Any]] = []
+        for position in positions[:MOST_TRIED] if count else ():
+            row, number, score = history.population[position], int(history.numbers[position]), float(history.scores[position])
+            costs = {name: float(value[0]) for name, value in budget.values(row[None]).items()}
+            costs |= measure(tuple(row.tolist()))
+            fits = bool((budget.violations_of(costs) <= 0).all())
+            inherited = accuracy(number)
+            entry = {"architecture": history.space.to_names(row), "trial": number, "score": score, "by_hand": made}
+            tried.append({**entry, "inherited": score if inherited is None else inherited, "costs": costs, "fits": fits})
+            if sum(entry["fits"] for entry in tried) == count:
+                break
+        return tried
+
+    hand = fitting(_positions(history, by_hand), wanted // 2, True)
+    taken = [entry["trial"] for entry in hand]
+    known = [position for position, number in enumerate(history.numbers.tolist()) if number in taken]
+    searched = fitting(
+        _far_first(history.population, explorer.recommend(history), known, wanted, apart), wanted - sum(e["fits"] for e in hand), False
+    )
+    tried = _in_turn(searched, hand)
     if finalists := [entry for entry in tried if entry["fits"]]:
         return {"finalists": finalists, "tried": tried}
     raise UsageError(
@@ -80,18 +96,32 @@ def first_within(
     )
 
 
-def _far_first(population: Population, order: npt.NDArray[np.int64], wanted: int, apart: int) -> list[int]:
-    """Positions in an order, but first those that are far from all of them before."""
+def _positions(history: History, population: Population | None) -> list[int]:
+    """Where the scored ones of some architectures are."""
+    at = {tuple(history.population[position].tolist()): int(position) for position in history.scored}
+    return [at[row] for row in map(tuple, () if population is None else population.tolist()) if row in at]
+
+
+def _in_turn(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The first of one, the first of the other, and so on, so that the first few are of both."""
+    pairs = itertools.zip_longest(one, other)
+    return [entry for pair in pairs for entry in pair if entry is not None]
+
+
+def _far_first(population: Population, order: npt.NDArray[np.int64], known: Sequence[int], wanted: int, apart: int) -> list[int]:
+    """Positions in an order without those that are known, but first those that are far from the known ones and from all before."""
+    new = [int(position) for position in order if position not in known]
     if wanted == 1 or not apart:
-        return [int(position) for position in order]
+        return new
     far: list[int] = []
-    for position in order:
+    for position in new:
         if len(far) == max(MOST_TRIED, wanted):
             break
-        if not far or ((population[far] != population[position]).sum(axis=1) >= apart).all():
-            far.append(int(position))
+        others = [*known, *far]
+        if not others or ((population[others] != population[position]).sum(axis=1) >= apart).all():
+            far.append(position)
     first = set(far)
-    return [*far, *(int(position) for position in order if position not in first)]
+    return [*far, *(position for position in new if position not in first)]
 
 
 def deliver(

@@ -17,7 +17,7 @@ from supernet.data import ImageData
 from supernet.training.team import from_first
 from supernet.training.way import Way
 
-SHORT_LR = 0.5  # of the learning rate: short trainings begin with inherited weights
+SHORT_LR = 0.5  # of the learning rate, for short trainings that begin with inherited weights
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class FinalTraining:
         return self._do(from_first((list(architecture), ())), run)
 
     def short(self, folder: Path, name: str, what: str, architecture: Architecture, epochs: Sequence[int]) -> nn.Module:
-        """Short trainings one after another, each with a whole schedule, from inherited weights on.
+        """Short trainings one after another, each with a whole schedule; they begin as a full training does.
 
         Args:
             folder: of the checkpoints, `NAME-0.pt` and so on.
@@ -65,8 +65,8 @@ class FinalTraining:
         """
 
         def run(network: nn.Module, stage: int, settings: Mapping[str, Any]) -> None:
-            path, identity = folder / f"{name}-{stage}.pt", {"architecture": list(architecture), "epochs": list(epochs[: stage + 1])}
-            train_into(path, what, network, self.way, self.images.train, identity=identity, **settings)
+            identity = {"architecture": list(architecture), "inherit": self.inherit, "epochs": list(epochs[: stage + 1])}
+            train_into(folder / f"{name}-{stage}.pt", what, network, self.way, self.images.train, identity=identity, **settings)
 
         return self._do(from_first((list(architecture), tuple(epochs))), run)
 
@@ -82,9 +82,8 @@ class FinalTraining:
     def _do(self, order: tuple[list[int], tuple[int, ...]], run: Callable[[nn.Module, int, Mapping[str, Any]], Any]) -> nn.Module:
         """Carry out an order: an architecture, and the epochs of short trainings, none for a full one."""
         architecture, short = order
-        inherit = self.inherit or bool(short)
-        network = self.supernet.subnet(tuple(architecture), fresh_seed=None if inherit else self.settings["seed"])
+        network = self.supernet.subnet(tuple(architecture), fresh_seed=None if self.inherit else self.settings["seed"])
+        rate = (SHORT_LR if self.inherit else 1.0) * self.settings["lr"]
         for stage, epochs in enumerate(short or (self.settings["epochs"],)):
-            shortened = {"epochs": epochs, "lr": SHORT_LR * self.settings["lr"]} if short else {}
-            run(network, stage, {**self.settings, **shortened})
+            run(network, stage, {**self.settings, **({"epochs": epochs, "lr": rate} if short else {})})
         return network

@@ -1,13 +1,17 @@
-"""Finalists: the best few of a search are trained for a little while on their own; the best of them gets the full training.
+"""Finalists: the best few of a search and of what one would pick by hand train a little on their own; the best gets the full training.
 
 What a supernet ranks first is rarely the best network of a budget, and mostly among the first few. Successive halving (Jamieson and
-Talwalkar, 2016, arXiv 1502.07943) finds out which: k finalists train 1/2k of a full training each, from inherited weights; the better half
-go on for twice as much; the best is the winner. Together that costs one full training more. They are judged by their accuracy on the
-search images; the test images stay unseen.
+Talwalkar, 2016, arXiv 1502.07943) finds out which: k finalists train 1/2k of a full training each; the better half go
+on for twice as much; the best is the winner. Together that costs one full training more. They are judged by the likelihood of the labels
+of the search images, which a few epochs show better than accuracy; the test images stay unseen.
+
+Half of the finalists are the largest of the networks made by hand, so that what is delivered is not behind them where a search knows
+little: on a few thousand images a supernet does not tell the networks of a budget apart, and short trainings do.
 
 Departure: halving usually stops one long training at its rungs, and so does Optuna's pruner. Here every rung is a training with a whole
 schedule, at whose end the learning rate is 0: networks that were stopped at the peak of a long schedule were ranked no better than by
-chance, those at the end of a short one were (docs/evidence/instead.md).
+chance, those at the end of a short one were. And they begin as the full training does: where that begins with new weights, short trainings
+with inherited ones say less (docs/evidence/instead.md).
 
 Every finalist is a trial of the study `finalists`, and every judgement an intermediate value of it, so that a run that is killed knows what
 it has judged, and workers that share a study decide alike.
@@ -30,7 +34,7 @@ from torch import nn
 from evonas import Explorer, SearchResult
 from evonas.budget import Budget
 from evonas.files import read_json, write_json
-from evonas.space import Architecture, SearchSpace
+from evonas.space import Architecture, Population, SearchSpace
 from evonas.storage import patiently
 from evonas.study import agree, agreed, store_proposals
 from evonas.turns import turn
@@ -89,16 +93,18 @@ def choose(
     found: SearchResult,
     study: optuna.Study,
     measure: Callable[[Architecture], dict[str, float]],
+    by_hand: Population,
     *,
     wanted: int,
 ) -> dict[str, Any]:
-    """The finalists, into `finalists.json`: the first that the explorer recommends and that keep every bound when measured whole.
+    """The finalists, into `finalists.json`: what the explorer recommends and what was made by hand, in turn.
 
-    What the first worker of a search chose are the finalists of all.
+    All keep every bound when measured whole. What the first worker of a search chose are the finalists of all.
 
     Args:
         study: of the search.
         measure: costs of a finished network that replace the tables'.
+        by_hand: networks that were searched as well, those to prefer first; half of the finalists at most.
         wanted: how many.
     """
     path = run / "finalists.json"
@@ -107,7 +113,7 @@ def choose(
         accuracies = {trial.number: trial.user_attrs.get("accuracy") for trial in patiently(lambda: study.get_trials(deepcopy=False), say)}
         chosen = patiently(lambda: agreed(study, FINALISTS), say)
         if chosen is None:
-            chosen = first_within(explorer, found, measure, wanted=wanted, apart=apart, accuracy=accuracies.get)
+            chosen = first_within(explorer, found, measure, wanted=wanted, apart=apart, accuracy=accuracies.get, by_hand=by_hand)
             chosen = patiently(lambda: agree(study, FINALISTS, chosen), say)
         write_json(path, chosen)
     chosen = read_json(path)
@@ -195,7 +201,7 @@ def race(
 
 
 def judged(network: nn.Module, search: Part, device: torch.device) -> dict[str, float]:
-    """What a network is judged by, and the likelihood of the labels beside it."""
+    """What a network is judged by, the likelihood of the labels, and the accuracy beside it."""
     accuracy, likelihood = accuracy_and_likelihood(network, search, device)
     return {"accuracy": accuracy, "likelihood": likelihood}
 
@@ -213,16 +219,23 @@ def crown(study: optuna.Study, position: int, epochs: int, found: Mapping[str, f
     if position < len(trials) and not trials[position].state.is_finished():
         step = epochs + sum(each for each, _ in rungs(epochs, len(trials)))  # the same again after a kill in between
         _report(study, trials[position]._trial_id, step, found)
-        study._storage.set_trial_state_values(trials[position]._trial_id, TrialState.COMPLETE, [found["accuracy"]])
+        study._storage.set_trial_state_values(trials[position]._trial_id, TrialState.COMPLETE, [found["likelihood"]])
 
 
-def told(study: optuna.Study, space: SearchSpace) -> list[dict[str, Any]]:
-    """The finalists and what became of them, for the report: architecture, accuracies by epochs trained, likelihoods, whether it won."""
+def told(study: optuna.Study, space: SearchSpace, finalists: Sequence[Mapping[str, Any]] = ()) -> list[dict[str, Any]]:
+    """The finalists and what became of them, for the report: architecture, likelihoods by epochs trained, accuracies, whether it won.
+
+    Args:
+        study: of the finalists.
+        space: that was searched.
+        finalists: what `choose` gave: which of them were made by hand.
+    """
     return [
         {
             "architecture": {name: trial.params[name] for name in space.names},
-            "accuracy": {str(step): value for step, value in sorted(trial.intermediate_values.items())},
-            "likelihood": {str(step): trial.user_attrs[_likelihood(step)] for step in sorted(trial.intermediate_values)},
+            "by_hand": trial.number < len(finalists) and finalists[trial.number]["by_hand"],
+            "likelihood": {str(step): value for step, value in sorted(trial.intermediate_values.items())},
+            "accuracy": {str(step): trial.user_attrs[_accuracy(step)] for step in sorted(trial.intermediate_values)},
             "won": trial.state == TrialState.COMPLETE,
         }
         for trial in study.get_trials(deepcopy=False)
@@ -249,8 +262,8 @@ def _report(study: optuna.Study, trial: int, epoch: int, found: Mapping[str, flo
     def write() -> None:
         with turn(study):
             if epoch not in study._storage.get_trial(trial).intermediate_values:
-                study._storage.set_trial_user_attr(trial, _likelihood(epoch), found["likelihood"])
-                study._storage.set_trial_intermediate_value(trial, epoch, found["accuracy"])
+                study._storage.set_trial_user_attr(trial, _accuracy(epoch), found["accuracy"])
+                study._storage.set_trial_intermediate_value(trial, epoch, found["likelihood"])
 
     patiently(write, say)
 
@@ -271,5 +284,5 @@ def _pruned(study: optuna.Study, trial: int) -> bool:
     return patiently(ask, say)
 
 
-def _likelihood(epoch: int) -> str:
-    return f"likelihood_{epoch}"
+def _accuracy(epoch: int) -> str:
+    return f"accuracy_{epoch}"

@@ -117,13 +117,14 @@ def one_shot(job: OneShot, images: ImageData, asked: AskedOneShot) -> None:
         inherited = InheritedFitness(supernet, images.search.head(len(images.search)), calibration, device=where)
         explorer = job.explorer(limits.budget)
         cheap = fused_costs(job.costs, operators(supernet.space))
-        explorer.try_first(hand_made(supernet.space, limits.budget, size=cheap[0], depth=cheap[-1]))
+        by_hand = hand_made(supernet.space, limits.budget, size=cheap[0], depth=cheap[-1])
+        explorer.try_first(by_hand)
         fitness, reference = scored_by(run, inherited, cheap, explorer, studies[0], asked.evaluations)
         found, control = movements.search_beside_random(
             explorer, fitness, reference, studies, asked.evaluations, shared=asked.storage is not None
         )
 
-        chosen = choose(run, explorer, found, studies[0], wanted=asked.finalists, measure=measuring(job, images, asked))
+        chosen = choose(run, explorer, found, studies[0], measuring(job, images, asked), by_hand, wanted=asked.finalists)
         _finals(run, job, images, asked, limits, studies, explorer, chosen, movements.best_of(studies[1], control))
 
 
@@ -160,7 +161,7 @@ def _finals(
         patiently(lambda: keep_copy(run.path, studies), say)
 
     difference = deliver(network, images, winner["architecture"], job.space, run.path, family=job.family)
-    more = {"said": said, "peers": peers, "finalists": told(studies[-1], supernet.space)}
+    more = {"said": said, "peers": peers, "finalists": told(studies[-1], supernet.space, chosen["finalists"])}
     result = write_result(run.path, asked.recipe, winner, limits.budget, limits.table, tested, baseline, difference, asked.seed, more)
     write_report(run.path, job.screening)
     say(f"delivered to {asked.out}: {result}")

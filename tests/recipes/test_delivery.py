@@ -46,3 +46,27 @@ def test_the_explorer_says_which_is_first(kind, best):
         np.testing.assert_array_equal(rows, expected)
     with pytest.raises(UsageError, match="None of the 50 best networks keeps"):
         first_within(explorer, found, lambda architecture: {"macs": np.inf})
+
+
+def test_networks_by_hand_take_turns_with_those_of_the_search():
+    """They are at most half, in the order they come in, each once, and measured whole as well."""
+    space, budget, fitness = example()
+    explorer = EvolutionExplorer(space, budget)
+    history = search(space, fitness, explorer, evaluations=60, study=open_study(None, "delivery"), budget=budget)
+    ranked = history.history.population[explorer.recommend(history.history)]
+    unknown = next(row for row in space.sample(500, np.random.default_rng(0)) if not (ranked == row).all(axis=1).any())
+    by_hand = np.stack([ranked[-1], unknown, ranked[0], ranked[-2]])
+
+    def chosen(wanted, broken=()):
+        measured = [list(row) for row in broken]
+        found = first_within(explorer, history, lambda row: {"macs": 1e9} if list(row) in measured else {}, wanted=wanted, by_hand=by_hand)[
+            "finalists"
+        ]
+        return [list(space.from_names(entry["architecture"])) for entry in found], [entry["by_hand"] for entry in found]
+
+    rows, made = chosen(5)
+    assert rows == [row.tolist() for row in (ranked[1], ranked[-1], ranked[2], ranked[0], ranked[3])]
+    assert made == [False, True, False, True, False]
+    assert chosen(4, broken=[ranked[-1]])[0] == [row.tolist() for row in (ranked[1], ranked[0], ranked[2], ranked[-2])]
+    assert chosen(1) == ([ranked[0].tolist()], [False])
+    assert chosen(2)[0] == [ranked[0].tolist(), ranked[-1].tolist()]

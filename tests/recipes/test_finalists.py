@@ -64,7 +64,7 @@ def setting(monkeypatch, tmp_path):
     first, second = [0.2, 0.21, 0.3, 0.22, 0.15, 0.29, 0.18, 0.1], {1: 0.4, 2: 0.55, 3: 0.41, 5: 0.6}
     keys = [tuple(row.tolist()) for row in rows]
     worth = {(key, 1): first[i] for i, key in enumerate(keys)} | {(keys[i], 3): value for i, value in second.items()}
-    monkeypatch.setattr(module, "judged", lambda network, search, device: {"accuracy": network, "likelihood": network - 1})
+    monkeypatch.setattr(module, "judged", lambda network, search, device: {"likelihood": network, "accuracy": 1 - network})
 
     def run(study, lives=10**9, ahead=0):
         training = Trained(worth, {"epochs": 20}, lives)
@@ -91,11 +91,12 @@ def test_the_best_of_the_better_half_wins(setting):
     assert told(killed, space) == told(study, space)
     rows_told = told(study, space)
     assert [entry["won"] for entry in rows_told] == [i == 5 for i in range(8)]
-    assert rows_told[5]["accuracy"] == {"1": 0.29, "3": 0.6, "23": 0.9}
+    assert rows_told[5]["likelihood"] == {"1": 0.29, "3": 0.6, "23": -0.4}
     assert rows_told[7] == {
         "architecture": space.to_names(np.array(keys[7])),
-        "accuracy": {"1": 0.1},
-        "likelihood": {"1": -0.9},
+        "by_hand": False,
+        "likelihood": {"1": 0.1},
+        "accuracy": {"1": 0.9},
         "won": False,
     }
 

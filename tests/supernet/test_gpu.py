@@ -13,6 +13,7 @@ from supernet import (
     UniformPaths,
     accuracy,
     mbconv,
+    pick_device,
     quantised,
     score_one_by_one,
     shuffle,
@@ -25,6 +26,12 @@ from supernet.training.mixture import Mixtures
 
 pytestmark = pytest.mark.gpu
 GPU = torch.device("cuda")
+
+
+@pytest.mark.parametrize("name", ["auto", "cuda", "cuda:0"])
+def test_the_gpu_is_picked(name):
+    assert pick_device(name).type == "cuda"
+    assert torch.cuda.current_device() == 0
 
 
 def test_a_training_step_changes_only_the_path(digits):
@@ -113,10 +120,10 @@ def test_fresh_weights_are_those_of_the_cpu(digits):
 
 @pytest.mark.parametrize("make", [lambda: shuffle((1, 8, 8), 10, widths=("0.5", "1.0")), lambda: quantised((1, 8, 8), 10)])
 def test_widths_and_bits_train_and_agree_with_the_cpu(digits, make, rng):
-    """After an epoch under autocast: the same likelihood on both devices, without autocast's rounding changing what is learned."""
+    """After some epochs under autocast: the same likelihood on both devices, without autocast's rounding changing what is learned."""
     supernet = make()
-    losses = train(supernet, UniformPaths(), digits.train, epochs=2, device=GPU)
-    assert losses[-1]["loss"] < losses[0]["loss"]
+    losses = train(supernet, UniformPaths(), digits.train, epochs=8, device=GPU)
+    assert losses[-1]["loss"] < losses[0]["loss"] - 0.02
     population = supernet.space.sample(5, rng)
     search, calibration = digits.search, digits.train.head(256)
     found = {device: InheritedFitness(supernet, search, calibration, device=torch.device(device)) for device in ("cuda", "cpu")}
