@@ -89,7 +89,7 @@ def first_within(
         _far_first(history.population, explorer.recommend(history), known, wanted, apart), wanted - sum(e["fits"] for e in hand), False
     )
     tried = _in_turn(searched, hand)
-    if finalists := [entry for entry in tried if entry["fits"]]:
+    if finalists := _in_turn(*([entry for entry in entries if entry["fits"]] for entries in (searched, hand))):
         return {"finalists": finalists, "tried": tried}
     raise UsageError(
         f"None of the {len(tried)} best networks keeps {budget} when measured whole; expected one. Loosen the bounds a little."
