@@ -3,7 +3,7 @@
 On one data set, for every budget and seed, all trained by the same loop with the same settings and tested once:
 
   ours       the whole run, and ten random peers of its budget trained exactly as the winner was (`--peers`)
-  by hand    networks of our own space: the largest that fits, the deepest, and MobileNetV2's operator everywhere
+  by hand    networks of our own space: the largest that fits, the deepest, and every operator everywhere (MobileNetV2 has mb6_k3)
   off the shelf  torchvision's MobileNetV2, MobileNetV3-small, ShuffleNetV2 and MnasNet, at the width that keeps both bounds when measured
   whole time the best of those, trained for as long as ours took from beginning to end, search included
   levers     ours with one part taken out, on the same supernet (only where asked for)
@@ -35,7 +35,7 @@ from evonas.budget import Cost
 from evonas.extremes import cheapest_and_dearest
 from evonas.files import read_json
 from evonas.hand_made import hand_made
-from evonas.space import SearchSpace
+from evonas.space import IDLE, SearchSpace
 from predictors import costs, read_table
 from predictors.devices.runtime import measure
 from predictors.devices.table import corrected, measure_blocks, spread
@@ -45,7 +45,6 @@ from supernet import ImageData, StandAlone, accuracy, load, mbconv, train
 BUDGETS = {"A": ("macs=2.5M", "latency=25%"), "B": ("macs=4M", "latency=40%")}
 PEERS, SEEDS = 10, (0, 1, 2)
 FINAL: dict[str, Any] = {"batch_size": 64, "lr": 0.2, "weight_decay": 5e-4, "average": 0.99}
-SAME = "mb6_k3"  # MobileNetV2's operator
 CPU = torch.device("cpu")
 
 
@@ -57,7 +56,10 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=20, help="of the supernet, and of every network that is trained on its own")
     parser.add_argument("--evaluations", type=int, default=250)
     parser.add_argument(
-        "--only", nargs="+", choices=("ours", "hand", "shelf", "whole", "levers"), default=["ours", "hand", "shelf", "whole"]
+        "--only",
+        nargs="+",
+        choices=("ours", "peers", "hand", "shelf", "whole", "levers"),
+        default=["ours", "peers", "hand", "shelf", "whole"],
     )
     parser.add_argument("--tables", action="store_true", help="print what is known, and measure nothing")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmark_instead"))
@@ -100,7 +102,7 @@ def request(a: argparse.Namespace, budget: str, bounds: dict[str, float], seed: 
 
 
 def ours(a: argparse.Namespace, kept: Rows, budget: str, bounds: dict[str, float], seed: int, images: ImageData) -> None:
-    """The whole run, then its peers."""
+    """The whole run."""
     asked = request(a, budget, bounds, seed)
     out = Path(asked["out"])
 
@@ -109,15 +111,23 @@ def ours(a: argparse.Namespace, kept: Rows, budget: str, bounds: dict[str, float
         mobile(**asked)
         seconds = time.perf_counter() - start
         result = read_json(out / "result.json")
-        return {"test": result["accuracy"]["test"], "seconds": seconds, "costs": result["costs"], "architecture": result["architecture"]}
-
-    def peers() -> dict[str, Any]:
-        mobile(**asked, peers=PEERS)
-        found = read_json(out / "result.json")["peers"]
-        return {"test": [peer["test"] for peer in found], "architectures": [peer["architecture"] for peer in found]}
+        by_hand = [entry["by_hand"] for entry in result["finalists"] if entry["won"]]
+        found = {"test": result["accuracy"]["test"], "seconds": seconds, "costs": result["costs"], "architecture": result["architecture"]}
+        return found | {"winner by hand": by_hand[0] if by_hand else None}
 
     kept.row(f"{budget} {seed} ours", run)
-    kept.row(f"{budget} {seed} peers", peers)
+
+
+def peers(a: argparse.Namespace, kept: Rows, budget: str, bounds: dict[str, float], seed: int, images: ImageData) -> None:
+    """Random networks of the budget, trained as the winner was; the run folder of `ours` is continued."""
+
+    def run() -> dict[str, Any]:
+        asked = request(a, budget, bounds, seed)
+        mobile(**asked, peers=PEERS)
+        found = read_json(Path(asked["out"]) / "result.json")["peers"]
+        return {"test": [peer["test"] for peer in found], "architectures": [peer["architecture"] for peer in found]}
+
+    kept.row(f"{budget} {seed} peers", run)
 
 
 def levers(a: argparse.Namespace, kept: Rows, budget: str, bounds: dict[str, float], seed: int, images: ImageData) -> None:
@@ -163,8 +173,10 @@ def hand(a: argparse.Namespace, kept: Rows, budget: str, bounds: dict[str, float
     limits = Budget(known, [f"macs={bounds['macs']:.0f}", f"latency={bounds['latency']:.6f}ms"])
     size, depth = known["macs"], costs.operators(space)
     by_hand = hand_made(space, limits, size, depth)
-    same = [row for row in by_hand if set(space.to_names(row).values()) <= {SAME, "skip"}]
-    networks = {"largest": cheapest_and_dearest(space, size, limits)[1], "deepest": by_hand[np.argmax(depth(by_hand))], "same": same[0]}
+    networks = {"largest": cheapest_and_dearest(space, size, limits)[1], "deepest": by_hand[np.argmax(depth(by_hand))]}
+    for row in by_hand:
+        if len(options := set(space.to_names(row).values()) - IDLE) == 1:
+            networks[f"{options.pop()} everywhere"] = row
     for name, row in networks.items():
         kept.row(f"{budget} {seed} {name}", partial(alone, supernet.subnet(row, fresh_seed=seed), a.epochs, seed, images))
 
@@ -191,7 +203,7 @@ def whole(a: argparse.Namespace, kept: Rows, budget: str, bounds: dict[str, floa
     kept.row(f"{budget} {seed} whole", lambda: {"network": best, "epochs": epochs, **alone(network, epochs, seed, images)})
 
 
-PARTS = {"ours": ours, "hand": hand, "shelf": shelf, "whole": whole, "levers": levers}
+PARTS = {"ours": ours, "peers": peers, "hand": hand, "shelf": shelf, "whole": whole, "levers": levers}
 
 
 def width_of(name: str, bounds: dict[str, float], images: ImageData) -> dict[str, Any]:
