@@ -29,6 +29,7 @@ from supernet.slicing import WideConv
 from supernet.training import team
 from supernet.training.average import AveragedWeights
 from supernet.training.checkpoint import load_checkpoint, resume, save_checkpoint, set_space
+from supernet.training.graphed import graphed
 from supernet.training.path_sgd import PathSGD
 from supernet.training.schedule import cosine, schedule
 from supernet.training.way import Losses, Moment, Way
@@ -103,44 +104,49 @@ def train(
     clipped = [*network.parameters(), *way.parameters()]
     devices = [device] if device.type == "cuda" else []
     learns_beside = type(way).after_step is not Way.after_step
-    for epoch in range(len(losses), epochs):
-        network.train()
-        rng = np.random.default_rng([seed, epoch])
-        means = _Means(device)
-        beside = _endless(held_out, batch_size, (seed, epoch), device)
-        with torch.random.fork_rng(devices=devices), fast_depthwise(network):
-            torch.manual_seed(int(rng.integers(1 << 62)) + team.rank())
-            for step, batch in enumerate(part.epoch(batch_size, (seed, epoch), device, share)):
-                rate = final_lr + (lr - final_lr) * schedule(epoch + step / steps, epochs, warmup_epochs, decay)
-                moment = Moment(epoch, epochs, epoch * steps + step, epochs * steps, rate)
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
-                optimizer.zero_grad(set_to_none=True)
-                with autocast(device), team.joint_batch_norm(network):
-                    parts = one_step(batch, moment, rng)
-                parts["loss"].backward()
-                team.average_gradients(way.parameters())
-                torch.nn.utils.clip_grad_norm_([p for p in clipped if p.grad is not None], clip)
-                optimizer.step()
-                if averaged is not None:
-                    averaged.update()
-                means.add(parts)
-                if learns_beside:
-                    with _beside(network, (seed, moment.step, 2), devices):
-                        way.after_step(network, batch, next(beside, None), moment, rng)
-                if step % 16 == 15 or step == steps - 1:
-                    found = means.values()
-                    _require_finite(found["loss"], "loss", epoch, rate)
-                    if on_progress is not None:
-                        on_progress((epoch + (step + 1) / steps) / epochs, found)
-                if on_step is not None:
-                    on_step(epoch * steps + step + 1)
-        _require_finite(float(sum(p.detach().abs().sum() for p in network.parameters())), "sum of the weights", epoch, rate)
-        losses.append(found)
-        _narrow(network, way.end_of_epoch(network, held_out, moment))
-        team.same_everywhere(way)
-        if checkpoint is not None and team.rank() == 0:
-            save_checkpoint(checkpoint, network, optimizer, way, identity, losses, epochs, averaged)
+    replayed = 0 if learns_beside else (epochs - len(losses)) * steps  # what learns beside runs parts of the network in between
+    like = torch.zeros(batch_size // share[1], *part.head(1).images.shape[1:], device=device).contiguous(memory_format=torch.channels_last)
+    network.train()
+    with graphed(network, like, replayed) as graphs:
+        for epoch in range(len(losses), epochs):
+            network.train()
+            rng = np.random.default_rng([seed, epoch])
+            means = _Means(device)
+            beside = _endless(held_out, batch_size, (seed, epoch), device)
+            with torch.random.fork_rng(devices=devices), fast_depthwise(network):
+                torch.manual_seed(int(rng.integers(1 << 62)) + team.rank())
+                for step, batch in enumerate(part.epoch(batch_size, (seed, epoch), device, share)):
+                    rate = final_lr + (lr - final_lr) * schedule(epoch + step / steps, epochs, warmup_epochs, decay)
+                    moment = Moment(epoch, epochs, epoch * steps + step, epochs * steps, rate)
+                    for group in optimizer.param_groups:
+                        group["lr"] = rate
+                    optimizer.zero_grad(set_to_none=True)
+                    graphs.next_step()
+                    with autocast(device), team.joint_batch_norm(network):
+                        parts = one_step(batch, moment, rng)
+                    parts["loss"].backward()
+                    team.average_gradients(way.parameters())
+                    torch.nn.utils.clip_grad_norm_([p for p in clipped if p.grad is not None], clip)
+                    optimizer.step()
+                    if averaged is not None:
+                        averaged.update()
+                    means.add(parts)
+                    if learns_beside:
+                        with _beside(network, (seed, moment.step, 2), devices):
+                            way.after_step(network, batch, next(beside, None), moment, rng)
+                    if step % 16 == 15 or step == steps - 1:
+                        found = means.values()
+                        _require_finite(found["loss"], "loss", epoch, rate)
+                        if on_progress is not None:
+                            on_progress((epoch + (step + 1) / steps) / epochs, found)
+                    if on_step is not None:
+                        on_step(epoch * steps + step + 1)
+            _require_finite(float(sum(p.detach().abs().sum() for p in network.parameters())), "sum of the weights", epoch, rate)
+            losses.append(found)
+            _narrow(network, way.end_of_epoch(network, held_out, moment))
+            team.same_everywhere(way)
+            if checkpoint is not None and team.rank() == 0:
+                save_checkpoint(checkpoint, network, optimizer, way, identity, losses, epochs, averaged)
     if averaged is not None and losses:
         averaged.take_over()
     network.eval()
