@@ -2,8 +2,9 @@
 
 One supernet holds all candidates (SPOS: Guo et al., 2019, arXiv 1904.00420). What one would try by hand comes first, then evolution
 proposes, a predictor screens, the budget rejects, and the likelihood with inherited weights, fused with what is counted, ranks the few
-that remain. The best that keep every bound when they are measured whole train a little each; the best of those is trained on its own,
-tested once, and delivered as weights, an ONNX file and a report.
+that remain. The best that keep every bound when they are measured whole, and the largest of those by hand, train a little each; the best
+of them is trained on its own, by the labels and by a teacher (the largest network of the space), tested once, and delivered as weights, an
+ONNX file and a report.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from recipes.runner.asked import AskedOneShot
 from recipes.runner.one_shot import OneShot, one_shot
 from recipes.runner.pages.one_shot import write_report
 from recipes.runner.registry import recipe
+from recipes.runner.teacher import LARGEST
 from supernet import UniformPaths, load, mbconv, pick_device
 from supernet.training.team import first_goes_first, team
 
@@ -40,12 +42,13 @@ def mobile(
     batch_size: o.BatchSize = 64,
     lr: o.LearningRateBySize = None,
     predictor: o.Predictor = "boosted-trees",
+    teacher: o.Teacher = LARGEST,
 ) -> None:
     """Find a small, fast image network for a stated budget, train it, and deliver it.
 
     A supernet is trained on the images; evolution behind a predictor searches it under the budget; the winner is
-    found among the best eight by short trainings, trained on its own and written to the run folder: model.pt, model.onnx,
-    result.json, report.html.
+    found among the best eight by short trainings, learns from the largest network of the space, and is written to
+    the run folder: model.pt, model.onnx, result.json, report.html.
 
     Example: evonas mobile --data digits --budget macs=600k --budget latency=0.03ms --out runs/demo
 
@@ -81,5 +84,6 @@ def mobile(
             retraining={**training, "epochs": retrain_epochs or epochs, "lr": rate, "average": AVERAGE},
             costs=counted(supernet.space, supernet.parts()),
             screening=screening,
+            teacher=teacher,
         )
         one_shot(job, images, asked)

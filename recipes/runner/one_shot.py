@@ -34,6 +34,7 @@ from recipes.runner.peers import tell, train_peers
 from recipes.runner.progress import say
 from recipes.runner.run_folder import RunFolder, keep_copy
 from recipes.runner.scoring import scored_by
+from recipes.runner.teacher import LARGEST, NONE, given, train_largest
 from supernet import ImageData, InheritedFitness, StandAlone, accuracy, train
 from supernet.chain import ChainSupernet
 from supernet.training.checkpoint import restore
@@ -61,6 +62,7 @@ class OneShot:
         screening: the predictor inside of the explorer, for the report.
         reestimate: take the batch-norm statistics of the retrained winner anew, over all training images.
         trained_as: plain data, beside data and space, that a trained supernet must agree on to be searched.
+        teacher: that finalists, the winner and its peers learn from: `largest`, `none`, or the folder of a finished run.
     """
 
     supernet: ChainSupernet
@@ -77,6 +79,7 @@ class OneShot:
     screening: Predictor | None = None
     reestimate: bool = False
     trained_as: Mapping[str, Any] | None = None
+    teacher: str = NONE
 
 
 def one_shot(job: OneShot, images: ImageData, asked: AskedOneShot) -> None:
@@ -90,10 +93,11 @@ def one_shot(job: OneShot, images: ImageData, asked: AskedOneShot) -> None:
     supernet, where = job.supernet, job.training["device"]
     identity = {"data": asked.data, "image_shape": list(images.image_shape), "classes": list(images.classes), **job.space}
     identity = {**(job.trained_as or {}), **identity}
+    training = FinalTraining(supernet, job.retrain_way, images, asked.inherit, job.retraining, given(job.teacher, images))
     if rank() > 0:
         if asked.from_run is None:
             train(supernet, job.way, images.train, **job.training)
-        FinalTraining(supernet, job.retrain_way, images, asked.inherit, job.retraining).help()
+        training.help()
         return
 
     with RunFolder(asked.out, asked.arguments, fresh=asked.fresh) as run:
@@ -125,7 +129,7 @@ def one_shot(job: OneShot, images: ImageData, asked: AskedOneShot) -> None:
         )
 
         chosen = choose(run, explorer, found, studies[0], measuring(job, images, asked), by_hand, wanted=asked.finalists)
-        _finals(run, job, images, asked, limits, studies, explorer, chosen, movements.best_of(studies[1], control))
+        _finals(run, job, images, asked, limits, studies, explorer, chosen, movements.best_of(studies[1], control), training)
 
 
 def _finals(
@@ -138,15 +142,16 @@ def _finals(
     explorer: Explorer,
     chosen: Mapping[str, Any],
     baseline: Mapping[str, Any],
+    training: FinalTraining,
 ) -> None:
-    """What follows the search: finalists, the winner's training and test, its peers, delivery."""
+    """What follows the search: a teacher, finalists, the winner's training and test, its peers, delivery."""
     supernet, where, shared = job.supernet, job.training["device"], asked.storage is not None
-    training = FinalTraining(supernet, job.retrain_way, images, asked.inherit, job.retraining)
 
     def finish(network: nn.Module) -> None:
         if job.reestimate:
             movements.reestimate(network, images, where)
 
+    teacher = train_largest(run, training, job.costs["macs"], where) if job.teacher == LARGEST else None
     winner = decide(run, training, chosen, explorer, images, studies, where, shared=shared)
     network = training.full(run / "retrain.pt", "train winner", supernet.space.from_names(winner["architecture"]))
     finish(network)
@@ -161,7 +166,7 @@ def _finals(
         patiently(lambda: keep_copy(run.path, studies), say)
 
     difference = deliver(network, images, winner["architecture"], job.space, run.path, family=job.family)
-    more = {"said": said, "peers": peers, "finalists": told(studies[-1], supernet.space, chosen["finalists"])}
+    more = {"said": said, "peers": peers, "teacher": teacher, "finalists": told(studies[-1], supernet.space, chosen["finalists"])}
     result = write_result(run.path, asked.recipe, winner, limits.budget, limits.table, tested, baseline, difference, asked.seed, more)
     write_report(run.path, job.screening)
     say(f"delivered to {asked.out}: {result}")

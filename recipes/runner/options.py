@@ -84,6 +84,13 @@ Finalists = Annotated[
         min=1,
     ),
 ]
+Teacher = Annotated[
+    str,
+    typer.Option(
+        help="What finalists and the winner learn from beside the labels: largest (of the space, trained first; it takes some times as long "
+        "as the winner), none, or the folder of a finished run on the same data."
+    ),
+]
 Peers = Annotated[
     int,
     typer.Option(

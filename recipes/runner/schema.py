@@ -33,6 +33,15 @@ class Finalist(pydantic.BaseModel):
     won: bool = False
 
 
+class Teacher(pydantic.BaseModel):
+    """The network that others learned from."""
+
+    model_config = pydantic.ConfigDict(extra="allow")
+
+    cost: Text
+    accuracy: Number
+
+
 class Peer(pydantic.BaseModel):
     """A random network that was trained as the winner."""
 
@@ -57,6 +66,7 @@ class Outcome(pydantic.BaseModel):
     score: Number | None = None
     said: Annotated[str, Field(max_length=1000)] = ""
     finalists: list[Finalist] = []
+    teacher: Teacher | None = None
     peers: list[Peer] = []
     tried: list[dict[str, Any]] = []
     latency: dict[str, Any] | None = None
