@@ -68,10 +68,9 @@ class FinalTraining:
             what: is trained, for people.
             architecture: of the network.
         """
-        identity = {"architecture": list(architecture), "inherit": self.inherit, "taught": self.taught}
 
         def run(network: nn.Module, stage: int, settings: Mapping[str, Any]) -> None:
-            train_into(path, what, network, self._way(), self.images.train, identity=identity, **settings)
+            train_into(path, what, network, self._way(), self.images.train, identity=self._identity(architecture), **settings)
 
         return self._do(from_first((list(architecture), (), False)), run)
 
@@ -87,12 +86,7 @@ class FinalTraining:
         """
 
         def run(network: nn.Module, stage: int, settings: Mapping[str, Any]) -> None:
-            identity = {
-                "architecture": list(architecture),
-                "inherit": self.inherit,
-                "taught": self.taught,
-                "epochs": list(epochs[: stage + 1]),
-            }
+            identity = {**self._identity(architecture), "epochs": list(epochs[: stage + 1])}
             train_into(folder / f"{name}-{stage}.pt", what, network, self._way(), self.images.train, identity=identity, **settings)
 
         return self._do(from_first((list(architecture), tuple(epochs), False)), run)
@@ -105,6 +99,9 @@ class FinalTraining:
     def done(self) -> None:
         """Nothing more is trained: the other processes may go."""
         from_first(None)
+
+    def _identity(self, architecture: Architecture) -> dict[str, Any]:
+        return {"architecture": list(architecture), "inherit": self.inherit, "taught": self.taught}
 
     def _way(self) -> Way:
         return self.way if self.teacher is None else Distilled(self.teacher)

@@ -1,7 +1,7 @@
 """The teacher: a network that finalists, the winner and its peers learn from when they are trained on their own.
 
-Hinton et al., "Distilling the Knowledge in a Neural Network", 2015, arXiv 1503.02531. The largest network of the space, trained once without
-regard to any bound, is hardly better than those that keep the bounds, and still teaches them more than labels alone do
+Hinton et al., "Distilling the Knowledge in a Neural Network", 2015, arXiv 1503.02531. The largest network of the space, trained once
+without regard to any bound, is hardly better than those that keep the bounds, and still teaches them more than labels alone do
 (docs/evidence/instead.md). Its weights are drawn anew: fine-tuned from the supernet it was ten points worse.
 """
 
