@@ -87,8 +87,8 @@ Finalists = Annotated[
 Teacher = Annotated[
     str,
     typer.Option(
-        help="What finalists and the winner learn from beside the labels: largest (of the space, trained first; takes a few times as long as "
-        "the winner), none, or the folder of a finished run on the same data."
+        help="What finalists and the winner learn from beside the labels: largest (of the space, trained first, for a few times as long), "
+        "none, or the folder of a finished run on the same data."
     ),
 ]
 Peers = Annotated[
