@@ -22,6 +22,7 @@ from supernet import (
     two_node,
 )
 from supernet.diagnosis.causes import gradient_cosine
+from supernet.training import graphed
 from supernet.training.mixture import Mixtures
 
 pytestmark = pytest.mark.gpu
@@ -129,3 +130,29 @@ def test_widths_and_bits_train_and_agree_with_the_cpu(digits, make, rng):
     found = {device: InheritedFitness(supernet, search, calibration, device=torch.device(device)) for device in ("cuda", "cpu")}
     scores = {device: fitness.likelihood(population) for device, fitness in found.items()}
     np.testing.assert_allclose(scores["cuda"], scores["cpu"], atol=0.1)
+
+
+@pytest.mark.parametrize("paths", [1, 3])
+def test_graphs_train_as_the_network_without_them(digits, monkeypatch, paths):
+    """Replayed operators and plain ones give the same losses, also where a step has several paths; the network is left as it was."""
+
+    class Several(UniformPaths):
+        def paths(self, space, rng):
+            return space.sample(paths, rng)
+
+    part, losses = digits.train.head(640), {}
+    for least in (1, 10**9):
+        monkeypatch.setattr(graphed, "LEAST_STEPS", least)
+        supernet = mbconv(digits.image_shape, 10)
+        losses[least] = [each["loss"] for each in train(supernet, Several(), part, epochs=3, batch_size=64, lr=0.02, device=GPU)]
+        assert not any("forward" in vars(module) for module in supernet.modules())
+    np.testing.assert_allclose(losses[1], losses[10**9], rtol=0.01)
+
+
+def test_a_network_alone_trains_as_without_graphs(digits, monkeypatch):
+    losses = {}
+    for least in (1, 10**9):
+        monkeypatch.setattr(graphed, "LEAST_STEPS", least)
+        network = mbconv(digits.image_shape, 10).subnet((0,) * 8, fresh_seed=0)
+        losses[least] = [each["loss"] for each in train(network, StandAlone(), digits.train.head(640), epochs=3, lr=0.02, device=GPU)]
+    np.testing.assert_allclose(losses[1], losses[10**9], rtol=0.01)
