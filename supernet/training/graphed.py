@@ -66,6 +66,7 @@ def graphed(network: nn.Module, images: Tensor, steps: int) -> Iterator[Graphs]:
     kept = [(buffer, buffer.clone()) for buffer in network.buffers()]
     units = _units(network, images)
     plain = [unit.forward for unit, _ in units]
+    torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)  # captured on another stream than it runs on: intended
     try:
         with torch.autocast("cuda", torch.bfloat16, cache_enabled=False):
             torch.cuda.make_graphed_callables(tuple(unit for unit, _ in units), tuple((x,) for _, x in units))
@@ -75,6 +76,7 @@ def graphed(network: nn.Module, images: Tensor, steps: int) -> Iterator[Graphs]:
             buffer.copy_(value)
         yield graphs
     finally:
+        torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(True)
         for unit, _ in units:
             unit.__dict__.pop("forward", None)
 

@@ -151,6 +151,7 @@ def trials_of(folder):
 MOMENTS = {
     "while the supernet is trained": lambda out: (out / "supernet.pt").exists(),
     "while the search runs": lambda out: trials_of(out) > 40,
+    "while the teacher is trained": lambda out: (out / "teacher.pt").exists(),
     "while finalists are trained": lambda out: (out / "finalist0-0.pt").exists(),
     "while the winner is trained": lambda out: (out / "retrain.pt").exists(),
 }
@@ -366,7 +367,9 @@ def test_a_run_that_measures_this_host(tmp_path, monkeypatch):
     assert all(entry["fits"] == (entry["costs"]["latency"] <= bound) for entry in result["tried"])
     fit = [entry for entry in result["tried"] if entry["fits"]]
     assert result["costs"]["latency"] == next(e["costs"]["latency"] for e in fit if e["architecture"] == result["architecture"]) <= bound
-    of_two = [entry["architecture"] for entry in fit[:2]]  # four epochs: two finalists of two epochs each
+    chosen = json.loads((tmp_path / "digits" / "finalists.json").read_text())["finalists"]
+    assert all(entry in fit for entry in chosen)
+    of_two = [entry["architecture"] for entry in chosen[:2]]  # four epochs: two finalists of two epochs each
     assert [entry["architecture"] for entry in result["finalists"]] == of_two
     assert result["latency"]["residual"]["networks"] == 10
     assert "10 networks measured whole: mean error" in done.stdout
