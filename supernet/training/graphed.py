@@ -10,6 +10,7 @@ The arithmetic is that of the network without graphs (`tests/supernet/test_gpu.p
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,7 +24,7 @@ from supernet.device import autocast
 from supernet.slicing import WideConv
 from supernet.training import team
 
-MOST_PIXELS = 1 << 18  # of a batch: with more of them kernels take longer than their launches, and graphs keep every activation in memory
+MOST_PIXELS = 1 << 16  # of a batch: with more of them kernels take longer than their launches, and graphs keep every activation in memory
 LEAST_STEPS = 100  # of a training: capturing costs as much as some dozens
 
 
@@ -37,11 +38,14 @@ class Graphs:
         """Another forward and backward pass begins."""
         self._last = -1
 
-    def in_order(self, position: int, captured: Callable[[Any], Any], plain: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """Captured where nothing at this position or after it has run in this step; else plain, as in further paths of one step."""
+    def in_order(self, position: int, like: Tensor, captured: Callable[[Any], Any], plain: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """Captured where nothing at this position or after it has run in this step, for as many images as were captured; else plain.
+
+        Plain are the further paths of a step, and images that are grouped by their architectures.
+        """
 
         def forward(x: Any) -> Any:
-            if position <= self._last:
+            if position <= self._last or x.shape != like.shape:
                 return plain(x)
             self._last = position
             return captured(x)
@@ -65,26 +69,41 @@ def graphed(network: nn.Module, images: Tensor, steps: int) -> Iterator[Graphs]:
         return
     kept = [(buffer, buffer.clone()) for buffer in network.buffers()]
     units = _units(network, images)
-    plain = [unit.forward for unit, _ in units]
     torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)  # captured on another stream than it runs on: intended
     try:
-        with torch.autocast("cuda", torch.bfloat16, cache_enabled=False):
-            torch.cuda.make_graphed_callables(tuple(unit for unit, _ in units), tuple((x,) for _, x in units))
-        for position, ((unit, _), forward) in enumerate(zip(units, plain, strict=True)):
-            unit.forward = graphs.in_order(position, unit.forward, forward)
+        if units:
+            _capture(units, graphs)
         for buffer, value in kept:  # capturing took batch statistics
             buffer.copy_(value)
         yield graphs
     finally:
         torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(True)
-        for unit, _ in units:
-            unit.__dict__.pop("forward", None)
+        _release(units)
+
+
+def _capture(units: list[tuple[nn.Module, Tensor]], graphs: Graphs) -> None:
+    plain = [unit.forward for unit, _ in units]
+    try:
+        with torch.autocast("cuda", torch.bfloat16, cache_enabled=False):
+            torch.cuda.make_graphed_callables(tuple(unit for unit, _ in units), tuple((x,) for _, x in units))
+    except torch.OutOfMemoryError:
+        _release(units)
+        torch.cuda.empty_cache()
+        warnings.warn("The GPU has no room for CUDA graphs beside the network; it trains without them, more slowly.", stacklevel=3)
+        return
+    for position, ((unit, like), forward) in enumerate(zip(units, plain, strict=True)):
+        unit.forward = graphs.in_order(position, like, unit.forward, forward)
+
+
+def _release(units: list[tuple[nn.Module, Tensor]]) -> None:
+    for unit, _ in units:
+        unit.__dict__.pop("forward", None)
 
 
 def _units(network: nn.Module, images: Tensor) -> list[tuple[nn.Module, Tensor]]:
-    """What has a graph of its own, and an input like those that it will get."""
+    """What has a graph of its own, and an input like those that it will get; nothing of a supernet that is not a chain."""
     if not isinstance(network, ChainSupernet):
-        return [(network, images)]
+        return [(network, images)] if not hasattr(network, "space") and _fixed(network) else []
     found: list[tuple[nn.Module, Tensor]] = []
     value: Any = images
     with torch.no_grad(), autocast(images.device):
@@ -98,6 +117,8 @@ def _units(network: nn.Module, images: Tensor) -> list[tuple[nn.Module, Tensor]]
 
 
 def _fixed(module: nn.Module) -> bool:
-    """Whether a module computes something, and always the same way."""
+    """Whether a module computes something, always the same way, and tells nobody."""
+    if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
+        return False
     has_weights = any(True for _ in module.parameters())
     return has_weights and not isinstance(module, nn.Conv2d) and not any(isinstance(part, WideConv) for part in module.modules())
