@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -111,9 +112,10 @@ class FinalTraining:
         architecture, short, teaches = order
         anew = teaches or not self.inherit
         network = self.supernet.subnet(tuple(architecture), fresh_seed=self.settings["seed"] if anew else None)
-        rate = (SHORT_LR if self.inherit else 1.0) * self.settings["lr"]
+        rate = self.settings.get("lr", signature(train).parameters["lr"].default)
+        gentler = {"lr": SHORT_LR * rate} if short and not anew else {}
         for stage, epochs in enumerate(short or (self.settings["epochs"],)):
-            run(network, stage, {**self.settings, **({"epochs": epochs, "lr": rate} if short else {})})
+            run(network, stage, {**self.settings, **gentler, "epochs": epochs})
         if teaches:
             self.teacher, self.taught = network, f"{architecture}"
         return network
