@@ -133,6 +133,7 @@ def peers(a: argparse.Namespace, kept: Rows, budget: str, bounds: dict[str, floa
 def levers(a: argparse.Namespace, kept: Rows, budget: str, bounds: dict[str, float], seed: int, images: ImageData) -> None:
     """The whole recipe with one part taken out, on the supernet of the whole one."""
     taken_out: dict[str, tuple[dict[str, Any], list[Any]]] = {
+        "teacher": ({"teacher": "none"}, []),
         "finalists": ({"finalists": 1}, []),
         "finalists that are far apart": ({}, [mock.patch("recipes.runner.finalists.APART", 0.0)]),
         "likelihood, fused": ({"finalists": 1}, [mock.patch("recipes.runner.one_shot.scored_by", by_accuracy)]),
@@ -171,14 +172,19 @@ def hand(a: argparse.Namespace, kept: Rows, budget: str, bounds: dict[str, float
     space, parts = supernet.space, supernet.parts()
     known: dict[str, Cost] = {"macs": costs.macs(space, parts), "latency": read_table(a.out / "latency.json", space)}
     limits = Budget(known, [f"macs={bounds['macs']:.0f}", f"latency={bounds['latency']:.6f}ms"])
-    size, depth = known["macs"], costs.operators(space)
+    for name, row in named_by_hand(space, limits).items():
+        kept.row(f"{budget} {seed} {name}", partial(alone, supernet.subnet(row, fresh_seed=seed), a.epochs, seed, images))
+
+
+def named_by_hand(space: SearchSpace, limits: Budget) -> dict[str, np.ndarray]:
+    """The largest network, the deepest, and those with one operator everywhere."""
+    size, depth = limits.costs["macs"], costs.operators(space)
     by_hand = hand_made(space, limits, size, depth)
     networks = {"largest": cheapest_and_dearest(space, size, limits)[1], "deepest": by_hand[np.argmax(depth(by_hand))]}
     for row in by_hand:
-        if len(options := set(space.to_names(row).values()) - IDLE) == 1:
+        if len(options := set(space.to_names(row).values()) - set(IDLE)) == 1:
             networks[f"{options.pop()} everywhere"] = row
-    for name, row in networks.items():
-        kept.row(f"{budget} {seed} {name}", partial(alone, supernet.subnet(row, fresh_seed=seed), a.epochs, seed, images))
+    return networks
 
 
 def shelf(a: argparse.Namespace, kept: Rows, budget: str, bounds: dict[str, float], seed: int, images: ImageData) -> None:

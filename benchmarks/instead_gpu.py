@@ -19,16 +19,14 @@ from typing import Any
 import numpy as np
 import torch
 from hand_made import HAND_MADE, adapted, begin_as_ours
-from instead import BUDGETS, PEERS, SEEDS, everything, interval, width_of
+from instead import BUDGETS, PEERS, SEEDS, everything, interval, named_by_hand, width_of
 from rows import Rows
 from together import Taught, train_together
 
 from evonas import Budget
 from evonas.extremes import cheapest_and_dearest
 from evonas.files import read_json, write_json
-from evonas.hand_made import hand_made
 from evonas.sampling import draw_feasible
-from evonas.space import IDLE
 from predictors import costs, read_table
 from predictors.devices.runtime import measure
 from recipes.runner.finalists import rungs
@@ -68,12 +66,7 @@ def prepared(out: Path, supernet: ChainSupernet, images: ImageData) -> Found:
         bounds = found[f"bounds {name}"]["bounds"]
         known = {"macs": macs, "latency": read_table(out / "latency.json", space)}
         budget = Budget(known, [f"macs={bounds['macs']:.0f}", f"latency={bounds['latency']:.6f}ms"])
-        depth = costs.operators(space)
-        rows = hand_made(space, budget, macs, depth)
-        by_hand = {"largest": cheapest_and_dearest(space, macs, budget)[1].tolist(), "deepest": rows[np.argmax(depth(rows))].tolist()}
-        for row in rows:
-            if len(options := set(space.to_names(row).values()) - set(IDLE)) == 1:
-                by_hand[f"{options.pop()} everywhere"] = row.tolist()
+        by_hand = {kind: row.tolist() for kind, row in named_by_hand(space, budget).items()}
         widths = {network: width_of(network, bounds, images)["width"] for network in HAND_MADE}
         for seed in SEEDS:
             chosen = read_json(out / f"{name}-{seed}" / "finalists.json")["finalists"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -42,11 +42,6 @@ class FinalTraining:
     inherit: bool
     settings: Mapping[str, Any]
     teacher: nn.Module | None = None
-    taught: str = field(default="", init=False)  # by whom, for checkpoints
-
-    def __post_init__(self) -> None:
-        if self.teacher is not None:
-            self.taught = digest_of(self.teacher.state_dict())
 
     def teach(self, path: Path, architecture: Architecture) -> nn.Module:
         """Train a teacher in full, from new weights; what is trained afterwards learns from it.
@@ -102,7 +97,8 @@ class FinalTraining:
         from_first(None)
 
     def _identity(self, architecture: Architecture) -> dict[str, Any]:
-        return {"architecture": list(architecture), "inherit": self.inherit, "taught": self.taught}
+        teacher = None if self.teacher is None else digest_of(dict(self.teacher.state_dict()))
+        return {"architecture": list(architecture), "inherit": self.inherit, "teacher": teacher}
 
     def _way(self) -> Way:
         return self.way if self.teacher is None else Distilled(self.teacher)
@@ -117,5 +113,5 @@ class FinalTraining:
         for stage, epochs in enumerate(short or (self.settings["epochs"],)):
             run(network, stage, {**self.settings, **gentler, "epochs": epochs})
         if teaches:
-            self.teacher, self.taught = network, f"{architecture}"
+            self.teacher = network
         return network

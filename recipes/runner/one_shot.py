@@ -34,7 +34,7 @@ from recipes.runner.peers import tell, train_peers
 from recipes.runner.progress import say
 from recipes.runner.run_folder import RunFolder, keep_copy
 from recipes.runner.scoring import scored_by
-from recipes.runner.teacher import LARGEST, NONE, given, train_largest
+from recipes.runner.teacher import NONE, appointed, given
 from supernet import ImageData, InheritedFitness, StandAlone, accuracy, train
 from supernet.chain import ChainSupernet
 from supernet.training.checkpoint import restore
@@ -151,7 +151,7 @@ def _finals(
         if job.reestimate:
             movements.reestimate(network, images, where)
 
-    teacher = train_largest(run, training, job.costs["macs"], where) if job.teacher == LARGEST else None
+    teacher = appointed(run, training, job.teacher, job.costs, where)
     winner = decide(run, training, chosen, explorer, images, studies, where, shared=shared)
     network = training.full(run / "retrain.pt", "train winner", supernet.space.from_names(winner["architecture"]))
     finish(network)

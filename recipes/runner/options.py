@@ -80,7 +80,8 @@ Inherit = Annotated[bool, typer.Option("--inherit", help="Fine-tune the winner's
 Finalists = Annotated[
     int,
     typer.Option(
-        help="Best networks of the search that are trained a little each, to find the winner; together they cost one training more.",
+        help="Networks that are trained a little each, to find the winner: the best of the search and the largest by hand, in turn; "
+        "together they cost one training more.",
         min=1,
     ),
 ]

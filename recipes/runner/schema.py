@@ -38,7 +38,7 @@ class Teacher(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(extra="allow")
 
-    cost: Text
+    who: Text
     accuracy: Number
 
 

@@ -7,6 +7,7 @@ without regard to any bound, is hardly better than those that keep the bounds, a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,16 +52,22 @@ def given(teacher: str | None, images: ImageData) -> nn.Module | None:
     return network
 
 
-def train_largest(run: RunFolder, training: FinalTraining, size: Cost, device: torch.device) -> dict[str, Any]:
-    """Train the largest network of the space, into `teacher.pt`; what is trained after it learns from it.
+def appointed(
+    run: RunFolder, training: FinalTraining, teacher: str, costs: Mapping[str, Cost], device: torch.device
+) -> dict[str, Any] | None:
+    """Whom everything learns from that is trained after it: the network that was given, or the largest of the space, into `teacher.pt`.
 
     Returns:
-        {"architecture", "cost", "accuracy"}: its cost in words, and its accuracy on the search images.
+        {"who", "accuracy"}: in words, and on the search images; None where nobody teaches.
     """
-    space = training.supernet.space
-    row = cheapest_and_dearest(space, size, Budget())[1]
-    network = training.teach(run / "teacher.pt", tuple(row.tolist()))
-    found = accuracy(network, training.images.search, device)
-    cost = format_quantity(float(size(row[None])[0]), size.unit)
-    say(f"teacher: the largest network ({cost}), {100 * found:.1f} % of the search images")
-    return {"architecture": space.to_names(row), "cost": cost, "accuracy": found}
+    who = f"the network of {teacher}"
+    if teacher == LARGEST:
+        size = costs["macs"]
+        row = cheapest_and_dearest(training.supernet.space, size, Budget())[1]
+        training.teach(run / "teacher.pt", tuple(row.tolist()))
+        who = f"the largest network of the space ({format_quantity(float(size(row[None])[0]), size.unit)} MACs)"
+    if training.teacher is None:
+        return None
+    found = accuracy(training.teacher.to(device), training.images.search, device)
+    say(f"teacher: {who}, {100 * found:.1f} % of the search images")
+    return {"who": who, "accuracy": found}

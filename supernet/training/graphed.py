@@ -1,9 +1,9 @@
 """Training steps replayed as CUDA graphs, where launching kernels takes longer than running them: small images, small networks.
 
-A step of a small network is some thousand kernels of a few microseconds each, and launching one takes about as long again in Python. A
-captured graph launches them all at once (Nguyen et al., "Accelerating PyTorch with CUDA Graphs", 2021, pytorch.org). A path changes with
-every step, so that no step of a supernet is like the other; but every operator is like itself. So each operator has a graph of its own
-forward and backward pass, and a path replays those of its operators; a network that stands alone has one for all of it.
+A step of a small network is many short kernels, and launching them from Python takes longer than they run. A captured graph launches them
+all at once (Nguyen et al., "Accelerating PyTorch with CUDA Graphs", 2021, pytorch.org). A path changes with every step, so that no step of
+a supernet is like the other; but every operator is like itself. So each operator has a graph of its own forward and backward pass, and a
+path replays those of its operators; a network that stands alone has one for all of it.
 
 The arithmetic is that of the network without graphs (`tests/supernet/test_gpu.py` compares both).
 """
@@ -24,7 +24,7 @@ from supernet.device import autocast
 from supernet.slicing import WideConv
 from supernet.training import team
 
-MOST_PIXELS = 1 << 16  # of a batch: with more of them kernels take longer than their launches, and graphs keep every activation in memory
+MOST_PIXELS = 1 << 16  # of a batch: what was measured has 1 << 14, kernels grow with it, and graphs keep every activation in memory
 LEAST_STEPS = 100  # of a training: capturing costs as much as some dozens
 
 
@@ -54,17 +54,17 @@ class Graphs:
 
 
 @contextmanager
-def graphed(network: nn.Module, images: Tensor, steps: int) -> Iterator[Graphs]:
+def graphed(network: nn.Module, like: Callable[[], Tensor], device: torch.device, steps: int) -> Iterator[Graphs]:
     """Within the block the operators of a network run as graphs, where that is worth it: on a GPU, in one process, for small batches.
 
     Args:
         network: on its device, in training mode.
-        images: a batch as every step has it, on the device.
+        like: gives images as every step has them, on the device; asked only where graphs are possible.
+        device: of the training.
         steps: that are left to train.
     """
     graphs = Graphs()
-    n, _, height, width = images.shape
-    if images.device.type != "cuda" or team.size() > 1 or n * height * width > MOST_PIXELS or steps < LEAST_STEPS:
+    if device.type != "cuda" or team.size() > 1 or steps < LEAST_STEPS or (images := like())[:, 0].numel() > MOST_PIXELS:
         yield graphs
         return
     kept = [(buffer, buffer.clone()) for buffer in network.buffers()]

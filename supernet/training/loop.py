@@ -105,9 +105,8 @@ def train(
     devices = [device] if device.type == "cuda" else []
     learns_beside = type(way).after_step is not Way.after_step
     replayed = 0 if learns_beside else (epochs - len(losses)) * steps  # what learns beside runs parts of the network in between
-    like = torch.zeros(batch_size // share[1], *part.head(1).images.shape[1:], device=device).contiguous(memory_format=torch.channels_last)
     network.train()
-    with graphed(network, like, replayed) as graphs:
+    with graphed(network, lambda: _like(part, batch_size // share[1], device), device, replayed) as graphs:
         for epoch in range(len(losses), epochs):
             network.train()
             rng = np.random.default_rng([seed, epoch])
@@ -183,6 +182,11 @@ class _Means:
 
     def values(self) -> dict[str, float]:
         return {name: team.mean(total) / self._steps for name, total in self._totals.items()}
+
+
+def _like(part: Part, images: int, device: torch.device) -> Tensor:
+    """Images of the shape and layout of a batch."""
+    return torch.zeros(images, *part.head(1).images.shape[1:], device=device).contiguous(memory_format=torch.channels_last)
 
 
 def _optimizer(network: nn.Module, way: Way, lr: float, momentum: float, weight_decay: float) -> PathSGD:

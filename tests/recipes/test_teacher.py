@@ -22,6 +22,13 @@ def test_nobody_teaches_unless_told(digits):
     assert [given(name, digits) for name in (None, "none", "largest")] == [None, None, None]
 
 
+def test_the_network_of_a_finished_run_teaches(digits, tmp_path, monkeypatch):
+    (tmp_path / "model.pt").touch()
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    monkeypatch.setattr("recipes.runner.teacher.load_model", lambda path: network)
+    assert given(str(tmp_path), digits) is network
+
+
 def test_a_folder_without_a_finished_run_is_refused(digits, tmp_path):
     with pytest.raises(UsageError, match=r"no finished run in .*; expected --teacher largest, none, or the folder"):
         given(str(tmp_path), digits)
