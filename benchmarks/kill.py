@@ -38,7 +38,8 @@ RECIPES = {
     "gap": {"networks": 50, "trainings": 1, "alone-epochs": 1, "epochs": 3, "supernets": 1, "causes": ""},
 }
 STUDIES = {"mobile": ("search", "baseline"), "spos": ("search", "baseline"), "flash": ("samples",), "gap": ("alone-0",)}
-COMPARED = dict.fromkeys(("mobile", "spos"), ("architecture", "accuracy", "finalists", "peers")) | {"flash": ("architecture", "accuracy")}
+WHAT = ("architecture", "accuracy")
+COMPARED = {**dict.fromkeys(("mobile", "spos"), (*WHAT, "teacher", "finalists", "peers")), "flash": WHAT}
 
 
 def main() -> None:
@@ -112,8 +113,9 @@ def write_table(path: Path, space: SearchSpace) -> None:
 def movement(folder: Path) -> str:
     """What a killed run was doing, by what it has left."""
     late = (("model.pt", "deliver"), ("peers.json", "peers"), ("peer0.pt", "peers"))
-    for file, name in (*late, ("retrain.pt", "retrain"), ("winner.json", "retrain"), ("finalists.json", "finalists")):
-        if (folder / file).exists():
+    race = (("finalist*-0.pt", "finalists"), ("teacher.pt", "teacher"), ("finalists.json", "teacher"))
+    for file, name in (*late, ("retrain.pt", "retrain"), ("winner.json", "retrain"), *race):
+        if any(folder.glob(file)):
             return name
     if (folder / "study.log").exists() and (folder / "study.log").stat().st_size > 2000:
         return "search"

@@ -50,6 +50,16 @@ class Graph:
             ways += [(target, (*taken, i)) for i, (source, target) in enumerate(self.edges) if source == node]
         return sorted(found, key=lambda path: (len(path), path))
 
+    def connects(self, options: Iterable[tuple[str, ...]], population: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Mask of the rows in which some path from the input to the output is not cut: shape (n,).
+
+        Args:
+            options: the option names of every choice.
+            population: shape (n, choices).
+        """
+        cut = np.stack([np.isin(names, self.absent)[column] for names, column in zip(options, population.T, strict=True)], axis=1)
+        return np.asarray(np.any([~cut[:, list(path)].any(axis=1) for path in self.paths()], axis=0))
+
     def path_counts(self, options: Iterable[tuple[str, ...]], population: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """How often each sequence of operations lies on a path, identities left out: shape (n, possible sequences).
 

@@ -8,11 +8,13 @@ from supernet.evaluation import accuracy, recalibrate
 from supernet.fine_tuning import FineTunedFitness
 from supernet.fitness import InheritedFitness, score_one_by_one
 from supernet.loading import load
-from supernet.spaces import macro, mbconv, nasbench201, quantised, shuffle, skip_cells, two_node
+from supernet.spaces import darts, macro, mbconv, nasbench201, pnas_cells, quantised, shuffle, skip_cells, two_node
 from supernet.training.binned import BinnedPaths
 from supernet.training.fair import FairPaths
+from supernet.training.learned_mixtures import LearnedMixtures
 from supernet.training.loop import train
 from supernet.training.ordered import OrderedPaths
+from supernet.training.self_evaluated import SelfEvaluated
 from supernet.training.standalone import StandAlone, TrainedFitness
 from supernet.training.uniform import UniformPaths
 from supernet.training.warm_up import WarmUp
@@ -24,17 +26,21 @@ __all__ = [
     "FineTunedFitness",
     "ImageData",
     "InheritedFitness",
+    "LearnedMixtures",
     "OrderedPaths",
+    "SelfEvaluated",
     "StandAlone",
     "TrainedFitness",
     "UniformPaths",
     "WarmUp",
     "accuracy",
+    "darts",
     "load",
     "macro",
     "mbconv",
     "nasbench201",
     "pick_device",
+    "pnas_cells",
     "quantised",
     "recalibrate",
     "score_one_by_one",

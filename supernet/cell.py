@@ -1,43 +1,109 @@
 """Cells: small graphs whose edges choose their operators; a block like any other.
 
 A cell with five operators on six edges has 15,625 forms. None of them is built beforehand: a path composes the operators it takes, and
-costs are declared edge by edge.
+costs are declared edge by edge. A cell reads what the block before hands on (NAS-Bench-201), or, with `adapters`, what its two predecessors
+made (DARTS: Liu et al., 2018, arXiv 1806.09055; PNAS): then it hands on a pair, its predecessor's output beside its own.
+
+In a mixture only a part of the channels may go through the operators (PC-DARTS: Xu et al., 2019, arXiv 1907.05737). Departure: what passes
+by an edge is weighted by the operators that the edge has, so that a cut edge brings nothing, in a mixture as in a path.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from supernet.blocks import Block, Part, Shape, Value, mixed
+from evonas.errors import UsageError
+from supernet.blocks import Block, Part, Shape, Value, mixed, shape_of, zeros
 from supernet.slicing import plain
 
-Edge = tuple[int, int]  # (source, target), source < target; the image enters node 0, the last node is the output
+Edge = tuple[int, int]  # (source, target), source < target; what is read enters the first nodes
 
 
 class GraphCell(nn.Module):
-    """A cell with one operator an edge: every node is the sum of what its edges bring, (n, c, h, w) -> (n, c, h, w).
+    """A cell with one operator an edge: every node is the sum of what its edges bring.
+
+    Maps what it reads, a tensor (n, c, h, w) or one for each of the first nodes, to (n, c, h, w), or to (n, c * outputs, h, w).
 
     Args:
         edges: those that are there, ordered by their targets.
         operators: one for each of them.
         nodes: how many there are; one that no edge reaches is zero.
+        outputs: nodes whose channels it gives one after another; the last node unless told otherwise.
+        stride: by which maps shrink between what is read and the other nodes.
     """
 
-    def __init__(self, edges: Sequence[Edge], operators: Sequence[nn.Module], nodes: int) -> None:
+    def __init__(
+        self, edges: Sequence[Edge], operators: Sequence[nn.Module], nodes: int, outputs: Sequence[int] = (), stride: int = 1
+    ) -> None:
         super().__init__()
-        self.edges, self.nodes = tuple(edges), nodes
+        self.edges, self.nodes, self.outputs, self.stride = tuple(edges), nodes, tuple(outputs) or (nodes - 1,), stride
         self.operators = nn.ModuleList(operators)
 
+    def forward(self, x: Value) -> Tensor:
+        read = (x,) if isinstance(x, Tensor) else tuple(x)
+        return _wired(read, self.nodes, self.outputs, self.stride, list(zip(self.edges, self.operators, strict=True)))
+
+
+class ReadsTwo(nn.Module):
+    """A cell that reads the outputs of its two predecessors, adapted to its width and size, and hands on a pair for the next one.
+
+    Args:
+        adapters: of the output before last and of the last one.
+        cell: reads both, adapted.
+    """
+
+    def __init__(self, adapters: Iterable[nn.Module], cell: nn.Module) -> None:
+        super().__init__()
+        self.adapters, self.cell = nn.ModuleList(adapters), cell
+
+    def forward(self, x: Value) -> Value:
+        before_last, last = x
+        return last, self.cell((self.adapters[0](before_last), self.adapters[1](last)))
+
+
+class Twice(nn.Module):
+    """A stem for cells that read two: hands on what it makes as both."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Tensor) -> Value:
+        made = self.module(x)
+        return made, made
+
+
+class OfLast(nn.Module):
+    """A head after cells that read two: sees the last output."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Value) -> Tensor:
+        return cast(Tensor, self.module(x[1]))
+
+
+class PartOfChannels(nn.Module):
+    """An operator for the first channels; the others pass by, through max pooling where maps shrink, and all are interleaved.
+
+    Args:
+        operator: for one in `share` channels.
+        share: of how many channels one goes through the operator.
+        stride: of the operator.
+    """
+
+    def __init__(self, operator: nn.Module, share: int, stride: int) -> None:
+        super().__init__()
+        self.operator, self.share, self.stride = operator, share, stride
+
     def forward(self, x: Tensor) -> Tensor:
-        values: list[Tensor | None] = [x, *[None] * (self.nodes - 1)]
-        for (source, target), operator in zip(self.edges, self.operators, strict=True):
-            brought = operator(_or_zero(values[source], x))
-            values[target] = _added(values[target], brought)
-        return _or_zero(values[-1], x)
+        return _passing_by(x, self.share, self.stride, self.operator)
 
 
 class CellBlock(Block):
@@ -48,50 +114,143 @@ class CellBlock(Block):
         reads: the choice of each edge; cells of a network may read the same ones.
         edges: ordered by their targets.
         operators: for every edge its options by name, in the order of the choice; None cuts the edge.
+        outputs: see `GraphCell`.
+        adapters: for a cell that reads two predecessors, see `ReadsTwo`; one that reads the block before has none.
+        stride: 2 where the edges from what is read halve the map.
+        share: of how many channels one goes through the operators, which are for as many.
     """
 
-    def __init__(self, name: str, reads: Sequence[str], edges: Sequence[Edge], operators: Sequence[Mapping[str, nn.Module | None]]) -> None:
+    def __init__(
+        self,
+        name: str,
+        reads: Sequence[str],
+        edges: Sequence[Edge],
+        operators: Sequence[Mapping[str, nn.Module | None]],
+        *,
+        outputs: Sequence[int] = (),
+        adapters: Sequence[nn.Module] = (),
+        stride: int = 1,
+        share: int = 1,
+    ) -> None:
         super().__init__(name, reads)
         self.edges = tuple(edges)
         self.nodes = 1 + max(target for _, target in edges)
+        self.outputs, self.stride, self.share = tuple(outputs), stride, share
+        self.read = len(adapters) or 1
         self.options = tuple(tuple(options.values()) for options in operators)
         self.operators = nn.ModuleList(
             nn.ModuleDict({option: module for option, module in options.items() if module is not None}) for options in operators
         )
+        self.adapters = nn.ModuleList(adapters)
 
     def active(self, *options: int) -> nn.Module:
         """See `Block.active`; composed anew, it holds the supernet's own operators."""
-        taken = [(edge, own[option]) for edge, own, option in zip(self.edges, self.options, options, strict=True)]
-        kept = [(edge, operator) for edge, operator in taken if operator is not None]
-        return GraphCell([edge for edge, _ in kept], [operator for _, operator in kept], self.nodes)
+        kept: dict[Edge, nn.Module] = {}
+        for edge, own, option in zip(self.edges, self.options, options, strict=True):
+            if (operator := own[option]) is not None:
+                kept[edge] = operator if self.share == 1 else PartOfChannels(operator, self.share, self._stride(edge))
+        cell = GraphCell(list(kept), list(kept.values()), self.nodes, self.outputs, self.stride)
+        return ReadsTwo(self.adapters, cell) if len(self.adapters) else cell
 
     def mixture(self, x: Value, *weights: Tensor) -> Value:
         """See `Block.mixture`: on every edge the weighted sum of its operators; a cut edge brings nothing, whatever its weight."""
-        values: list[Tensor | None] = [x, *[None] * (self.nodes - 1)]
-        for (source, target), own, weight in zip(self.edges, self.options, weights, strict=True):
+        read = tuple(adapter(value) for adapter, value in zip(self.adapters, x, strict=True)) if len(self.adapters) else (x,)
+        brings: list[tuple[Edge, Callable[[Tensor], Tensor]]] = []
+        for edge, own, weight in zip(self.edges, self.options, weights, strict=True):
             there = [i for i, operator in enumerate(own) if operator is not None]
             if weight.detach()[there].any():
-                brought = mixed(_or_zero(values[source], x), [m for m in own if m is not None], weight[there])
-                values[target] = _added(values[target], brought)
-        return _or_zero(values[-1], x)
+                modules = [operator for operator in own if operator is not None]
+                brings.append((edge, partial(self._mixed, edge, modules, weight[there])))
+        made = _wired(read, self.nodes, self.outputs or (self.nodes - 1,), self.stride, brings)
+        return (x[1], made) if len(self.adapters) else made
+
+    def _mixed(self, edge: Edge, operators: Sequence[nn.Module], weights: Tensor, x: Tensor) -> Tensor:
+        if self.share == 1:
+            return mixed(x, operators, weights)
+        return _passing_by(x, self.share, self._stride(edge), lambda part: mixed(part, operators, weights), weights.sum())
 
     def parts(self, input_shape: Shape) -> list[Part]:
-        """See `Block.parts`: one an edge."""
-        shapes = (input_shape,)
-        return [Part(f"{self.name}, {s} to {t}", (i,), shapes, partial(self._alone, i)) for i, (s, t) in enumerate(self.edges)]
+        """See `Block.parts`: one an edge, and one for the adapters."""
+        if not len(self.adapters):
+            arriving, found = input_shape, []
+        else:
+            arriving = self._adapted(input_shape)[-1]
+            found = [Part(f"{self.name}, adapters", (), (input_shape,), self._adapters_alone)]
+        inner = (arriving[0], *(-(-size // self.stride) for size in arriving[1:]))
+        for i, (source, target) in enumerate(self.edges):
+            shape = arriving if source < self.read else inner
+            found.append(Part(f"{self.name}, {source} to {target}", (i,), (shape,), partial(self._alone, i)))
+        return found
 
     def hands_on(self, *options: int, input_shape: Shape) -> Shape:
-        """See `Block.hands_on`: what it gets."""
-        return input_shape
+        """See `Block.hands_on`: the size of what it gets, divided by the stride; a pair where it reads one."""
+        channels, *size = self._adapted(input_shape)[-1] if len(self.adapters) else input_shape
+        made = (channels * (len(self.outputs) or 1), *(-(-pixels // self.stride) for pixels in size))
+        return (input_shape[1], made) if len(self.adapters) else made
+
+    def _adapted(self, input_shape: Shape) -> Shape:
+        with torch.no_grad():
+            adapters = [plain(adapter).to("cpu").eval() for adapter in self.adapters]
+            return shape_of(tuple(adapter(value) for adapter, value in zip(adapters, zeros(input_shape), strict=True)))
+
+    def _stride(self, edge: Edge) -> int:
+        return self.stride if edge[0] < self.read else 1
 
     def _alone(self, edge: int, option: int, *, input_shape: Shape) -> nn.Module:
         operator = self.options[edge][option]
-        return nn.Identity() if operator is None else plain(operator)
+        if operator is None:
+            return nn.Identity()
+        return plain(operator if self.share == 1 else PartOfChannels(operator, self.share, self._stride(self.edges[edge])))
+
+    def _adapters_alone(self, *, input_shape: Shape) -> nn.Module:
+        return ReadsTwo(map(plain, self.adapters), _First())
 
 
-def _or_zero(value: Tensor | None, like: Tensor) -> Tensor:
-    return torch.zeros_like(like) if value is None else value
+class _First(nn.Module):
+    def forward(self, x: Value) -> Value:
+        return x[0]
 
 
-def _added(value: Tensor | None, more: Tensor) -> Tensor:
-    return more if value is None else value + more
+def strided(x: Tensor, stride: int) -> Tensor:
+    """Zeros in the shape that a stride makes of `x`."""
+    return torch.zeros_like(x if stride == 1 else x[:, :, ::stride, ::stride])
+
+
+def _wired(
+    read: Sequence[Tensor],
+    nodes: int,
+    outputs: Sequence[int],
+    stride: int,
+    brings: Sequence[tuple[Edge, Callable[[Tensor], Tensor]]],
+) -> Tensor:
+    """What the outputs are worth, where edges, ordered by their targets, bring something from node to node."""
+    values: list[Tensor | None] = [*read, *[None] * (nodes - len(read))]
+
+    def value(node: int) -> Tensor:
+        found = values[node]
+        return strided(read[0], stride) if found is None else found
+
+    for (source, target), operator in brings:
+        brought, there = operator(value(source)), values[target]
+        values[target] = brought if there is None else there + brought
+    return value(outputs[0]) if len(outputs) == 1 else torch.cat([value(node) for node in outputs], dim=1)
+
+
+def _passing_by(x: Tensor, share: int, stride: int, operator: Callable[[Tensor], Tensor], weight: Tensor | float = 1.0) -> Tensor:
+    """`operator` of the first of `share` parts of the channels beside the others, weighted, and interleaved with them."""
+    count = x.shape[1] // share
+    past = x[:, count:]
+    past = past if stride == 1 else nn.functional.max_pool2d(past, stride, stride, ceil_mode=True)
+    joined = torch.cat([operator(x[:, :count]), past if isinstance(weight, float) else weight * past], dim=1)
+    n, channels, height, width = joined.shape
+    return joined.reshape(n, share, channels // share, height, width).transpose(1, 2).reshape(n, channels, height, width)
+
+
+def require_whole_share(channels: int, share: int) -> None:
+    """Channels that divide.
+
+    Raises:
+        UsageError: they do not.
+    """
+    if share < 1 or channels % share:
+        raise UsageError(f"One in {share} of {channels} channels is no whole number; expected a share that divides the channels.")

@@ -14,6 +14,7 @@ from evonas.budget import Budget
 from evonas.explorers.ageing import AgeingEvolutionExplorer
 from evonas.explorers.base import Explorer
 from evonas.explorers.bayesian import BayesianExplorer
+from evonas.explorers.distribution import DistributionExplorer
 from evonas.explorers.evolution import EvolutionExplorer
 from evonas.explorers.pareto import ParetoExplorer
 from evonas.explorers.progressive import ChoiceGrowth, ProgressiveExplorer
@@ -27,6 +28,7 @@ __all__ = [
     "AgeingEvolutionExplorer",
     "BayesianExplorer",
     "ChoiceGrowth",
+    "DistributionExplorer",
     "EvolutionExplorer",
     "Explorer",
     "ParetoExplorer",
@@ -80,6 +82,12 @@ register_explorer(
     "evolution behind a predictor",
     "Dudziak et al. 2020, arXiv 2007.08668",
     lambda s, b, seed: ScreenedExplorer(EvolutionExplorer(s, b, seed=seed), _linear(s)),
+)
+register_explorer(
+    "distribution",
+    "what a learned distribution holds likely",
+    "Dong & Yang 2019, arXiv 1910.05733",
+    lambda s, b, seed: DistributionExplorer(s, b, seed=seed),
 )
 register_explorer(
     "progressive",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from supernet.spaces.darts import darts
 from supernet.spaces.layout import Layout, Stage
 from supernet.spaces.macro import macro
 from supernet.spaces.mbconv import PRESETS, mbconv
 from supernet.spaces.nasbench201 import nasbench201
+from supernet.spaces.pnas import PnasFamily, pnas_cells
 from supernet.spaces.quantised import quantised
 from supernet.spaces.registry import SPACES, space
 from supernet.spaces.shuffle import WIDTHS, shuffle
@@ -17,11 +19,14 @@ __all__ = [
     "SPACES",
     "WIDTHS",
     "Layout",
+    "PnasFamily",
     "SkipFamily",
     "Stage",
+    "darts",
     "macro",
     "mbconv",
     "nasbench201",
+    "pnas_cells",
     "quantised",
     "shuffle",
     "skip_cells",

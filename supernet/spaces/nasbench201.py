@@ -16,6 +16,7 @@ from evonas.errors import UsageError
 from evonas.tabular import CELL_EDGES, CELL_OPERATIONS, nasbench201_space
 from supernet.blocks import Block, FixedBlock
 from supernet.cell import CellBlock
+from supernet.cell_operators import relu_conv_bn
 from supernet.chain import ChainSupernet
 from supernet.spaces.registry import space
 
@@ -63,8 +64,8 @@ class Reduction(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.first = _relu_conv_bn(in_channels, out_channels, 3, 2)
-        self.second = _relu_conv_bn(out_channels, out_channels, 3)
+        self.first = relu_conv_bn(in_channels, out_channels, 3, 2)
+        self.second = relu_conv_bn(out_channels, out_channels, 3)
         self.shortcut = nn.Sequential(nn.AvgPool2d(2, 2), nn.Conv2d(in_channels, out_channels, 1, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -79,9 +80,4 @@ def operator(name: str, channels: int) -> nn.Module | None:
         return nn.Identity()
     if name == "avg_pool_3x3":
         return nn.AvgPool2d(3, 1, 1, count_include_pad=False)
-    return _relu_conv_bn(channels, channels, int(name[-1]))
-
-
-def _relu_conv_bn(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> nn.Sequential:
-    convolution = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=False)
-    return nn.Sequential(nn.ReLU(), convolution, nn.BatchNorm2d(out_channels))
+    return relu_conv_bn(channels, channels, int(name[-1]))

@@ -32,7 +32,7 @@ from supernet.training.checkpoint import load_checkpoint, resume, save_checkpoin
 from supernet.training.graphed import graphed
 from supernet.training.path_sgd import PathSGD
 from supernet.training.schedule import cosine, schedule
-from supernet.training.way import Losses, Moment, Way
+from supernet.training.way import Losses, Moment, Record, Way
 
 
 def train(
@@ -56,6 +56,7 @@ def train(
     identity: Any = None,
     on_progress: Callable[[float, dict[str, float]], None] | None = None,
     on_step: Callable[[int], None] | None = None,
+    on_record: Callable[[int, Record], None] | None = None,
 ) -> list[dict[str, float]]:
     """Train in place with SGD, linear warm-up and a decaying learning rate.
 
@@ -78,6 +79,8 @@ def train(
         identity: plain data that a checkpoint must agree on (the space, the layout) to be continued.
         on_progress: called with (share done, mean losses of the epoch so far by name) several times an epoch.
         on_step: called after every step with the number of steps done; what looks at the network while it is trained.
+        on_record: called after every epoch with its number, from 0, and what the way recommends then (`Way.record`). After a kill an epoch
+            that was recorded may be trained and recorded again, with the same result.
 
     Returns:
         For every epoch the means of its losses by name: "loss", and the parts that a way names.
@@ -144,6 +147,8 @@ def train(
             losses.append(found)
             _narrow(network, way.end_of_epoch(network, held_out, moment))
             team.same_everywhere(way)
+            if on_record is not None and team.rank() == 0 and (record := way.record(network, held_out, moment)) is not None:
+                on_record(epoch, record)
             if checkpoint is not None and team.rank() == 0:
                 save_checkpoint(checkpoint, network, optimizer, way, identity, losses, epochs, averaged)
     if averaged is not None and losses:

@@ -7,14 +7,15 @@ images that are set aside for it, and may narrow the space at the end of an epoc
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from evonas.space import SearchSpace
+from evonas.space import Architecture, SearchSpace
 from supernet.data import Batch, Part
 
 Losses = dict[str, Tensor]
@@ -35,6 +36,21 @@ class Moment:
     step: int
     steps: int
     lr: float
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a way that searches while it trains recommends at the end of an epoch: one trial of a study.
+
+    Attributes:
+        architecture: that it would deliver now.
+        score: of that on held-out images, higher is better.
+        attributes: further plain data, such as the distribution that it has learned.
+    """
+
+    architecture: Architecture
+    score: float
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Way(nn.Module):
@@ -95,6 +111,16 @@ class Way(nn.Module):
             network: as in `step`.
             held_out: all held-out images.
             moment: the last of the epoch.
+        """
+        return None
+
+    def record(self, network: Any, held_out: Part | None, moment: Moment) -> Record | None:
+        """What a way that searches while it trains recommends now; asked after every epoch by whoever keeps records. None: nothing.
+
+        It leaves the network as it is.
+
+        Args:
+            network, held_out, moment: as in `end_of_epoch`, which was called before.
         """
         return None
 

@@ -13,11 +13,14 @@ from supernet.blocks import ChoiceBlock, FixedBlock, PathsBlock
 from supernet.chain import ChainSupernet
 from supernet.diagnosis.sharing import random_groups
 from supernet.operators import conv_bn
-from supernet.spaces import SPACES, two_node
+from supernet.spaces import SPACES, darts, two_node
+
+
+SMALL = {"skip": {"layout": "small"}, "darts": {"channels": 4, "cells": 3, "nodes": 2}, "pnas": {"filters": 4, "repeats": 1, "blocks": 3}}
 
 
 def registered(name):
-    return SPACES[name].make((1, 8, 8), 10, **({"layout": "small"} if name == "skip" else {}))
+    return SPACES[name].make((1, 8, 8), 10, **SMALL.get(name, {}))
 
 
 def shared_by_groups():
@@ -61,6 +64,7 @@ SPACE_MAKES = {
     "squeeze-excite": lambda: mbconv((1, 8, 8), 10, depths=(1, 2, 2), squeeze_excite=True),
     "split": shared_by_groups,
     "pairs": pairs,
+    "partial channels": lambda: darts((1, 8, 8), 10, channels=8, cells=3, nodes=2, share=4, own_cells=True),
 }
 
 
