@@ -32,6 +32,7 @@ from recipes.runner.finalists import choose, crown, decide, judged, told
 from recipes.runner.pages.one_shot import write_report
 from recipes.runner.peers import tell, train_peers
 from recipes.runner.progress import say
+from recipes.runner.recorded import recorder
 from recipes.runner.run_folder import RunFolder, keep_copy
 from recipes.runner.scoring import scored_by
 from recipes.runner.teacher import NONE, appointed, given
@@ -114,7 +115,8 @@ def one_shot(job: OneShot, images: ImageData, asked: AskedOneShot) -> None:
         search |= {"seed": asked.seed, "evaluations": asked.evaluations, movements.RANKED_BY: "fused likelihood"}
         studies, whole = movements.begin(run, limits, supernet.space, asked, plain(search)), supernet.space
 
-        movements.train_supernet(run, supernet, job.way, images, identity, asked, studies, **job.training)
+        watched = {"on_record": recorder(run.path, whole, limits.budget)} if type(job.way).record is not Way.record else {}
+        movements.train_supernet(run, supernet, job.way, images, identity, asked, studies, **job.training, **watched)
         movements.after_narrowing(whole, supernet, limits.budget)
 
         calibration = images.train.head(job.calibration_images)

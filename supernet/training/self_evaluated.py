@@ -41,6 +41,8 @@ class SelfEvaluated(UniformPaths):
         label_smoothing: of the template's loss.
         evaluator_lr, evaluator_weight_decay: of its Adam; the released code's. After a few thousand steps its rate has hardly moved a
             logit: trainings of minutes need a higher one.
+        warmup: share of the epochs in which the template is trained alone. 0 in the paper; a step of the evaluator takes as long as four
+            of the template, which an untrained template does not repay.
         seed: of the evaluator's first logits.
     """
 
@@ -52,10 +54,11 @@ class SelfEvaluated(UniformPaths):
         label_smoothing: float = 0.1,
         evaluator_lr: float = 3e-4,
         evaluator_weight_decay: float = 1e-3,
+        warmup: float = 0.0,
         seed: int = 0,
     ) -> None:
         super().__init__(label_smoothing=label_smoothing)
-        self.held_out = held_out
+        self.held_out, self.warmup = held_out, warmup
         self.evaluator = ArchitectureWeights(space, lr=evaluator_lr, weight_decay=evaluator_weight_decay, seed=seed)
 
     def paths(self, space: SearchSpace, rng: np.random.Generator) -> Population:
@@ -69,7 +72,8 @@ class SelfEvaluated(UniformPaths):
     def after_step(self, network: Any, batch: Batch, held_out: Batch | None, moment: Moment, rng: np.random.Generator) -> None:
         """The evaluator's step; see `Way.after_step`."""
         assert held_out is not None
-        self.evaluator.learn(network, held_out)
+        if moment.epoch >= self.warmup * moment.epochs:
+            self.evaluator.learn(network, held_out)
 
     def record(self, network: Any, held_out: Part | None, moment: Moment) -> Record:
         """The most probable architecture, its accuracy on the held-out images with inherited weights, and the evaluator's distribution."""

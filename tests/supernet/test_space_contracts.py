@@ -15,7 +15,6 @@ from supernet.diagnosis.sharing import random_groups
 from supernet.operators import conv_bn
 from supernet.spaces import SPACES, darts, two_node
 
-
 SMALL = {"skip": {"layout": "small"}, "darts": {"channels": 4, "cells": 3, "nodes": 2}, "pnas": {"filters": 4, "repeats": 1, "blocks": 3}}
 
 

@@ -23,6 +23,7 @@ from evonas.units import format_quantity
 
 SEARCH, CONTROL, MARK, LIMIT, TEXT = "#1f6fb4", "#9a9fa6", "#d4570c", "#b3261e", "#333333"
 Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
 
 plt.rcParams.update(
     {
@@ -117,6 +118,30 @@ def accuracy_against_degree(
     axes.set_xlabel("NN-Degree")
     axes.set_ylabel("accuracy on the search images (%)")
     axes.legend(loc="lower right", fontsize=9)
+    save(figure, path)
+
+
+def levels(path: Path, sizes: Integers, scores: Floats, random_sizes: Integers, random_scores: Floats) -> None:
+    """Accuracies of grown cells in the order of training, level by level, and of random ones after them.
+
+    Args:
+        sizes, scores: of the grown cells; accuracies in [0, 1], NaN where a training failed.
+        random_sizes, random_scores: of the random ones.
+    """
+    figure, axes = plt.subplots(figsize=(6.4, 4))
+    at = np.arange(len(sizes))
+    for size in np.unique(sizes):
+        rows = sizes == size
+        axes.scatter(at[rows], 100 * scores[rows], s=22, color=SEARCH, alpha=0.35 + 0.6 * size / sizes.max(), linewidths=0)
+        axes.plot([at[rows].min(), at[rows].max()], 2 * [100 * np.nanmean(scores[rows])], color=SEARCH, linewidth=1.6)
+        axes.annotate(f"{size}", (at[rows].min(), 100 * np.nanmean(scores[rows])), textcoords="offset points", xytext=(0, 5), color=SEARCH)
+    if len(random_sizes):
+        beside = len(sizes) + np.arange(len(random_sizes))
+        axes.scatter(beside, 100 * random_scores, s=22, color=CONTROL, linewidths=0, label="random, of the largest size")
+        axes.plot([beside[0], beside[-1]], 2 * [100 * np.nanmean(random_scores)], color=CONTROL, linewidth=1.6)
+        axes.legend(loc="lower right", fontsize=9)
+    axes.set_xlabel("networks trained (lines: means of a level, with its number of blocks)")
+    axes.set_ylabel("accuracy on the search images (%)")
     save(figure, path)
 
 

@@ -1,0 +1,126 @@
+"""SETN: a template of uniform paths, an evaluator that learns beside it, and only candidates that the evaluator holds likely.
+
+Dong and Yang, "One-Shot Neural Architecture Search via Self-Evaluated Template Network", 2019, arXiv 1910.05733, on the cells of
+NAS-Bench-201 (the released search) or on those of DARTS with the operators of the published cell (that search was never released).
+
+Departures: candidates that the evaluator draws are ranked by the likelihood, fused with what is counted, and the best of them trained a
+little, as every search here does (the code takes the highest accuracy on one batch, another one for each candidate); the evaluator
+learns from a fifth of the training images, not from half; trials of the study `epochs` say what it recommended after every epoch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+
+from evonas import DistributionExplorer
+from evonas.errors import UsageError, unknown
+from evonas.explorers.distribution import MODES
+from predictors import costs
+from recipes.runner import options as o
+from recipes.runner.asked import AskedOneShot
+from recipes.runner.one_shot import OneShot, one_shot
+from recipes.runner.pages.one_shot import write_report
+from recipes.runner.registry import recipe
+from supernet import SelfEvaluated, load, pick_device
+from supernet.cell_operators import POOLS
+from supernet.spaces.registry import supernet_of
+from supernet.training.team import first_goes_first, team
+
+SPACES = ("nasbench201", "darts")
+SMALL_IMAGES = 24  # pixels
+HELD_OUT, EVALUATOR_LR = 0.2, 0.01
+AVERAGE = 0.99  # of the weights of finalists and the winner
+
+Space = Annotated[str, typer.Option(help="Cells: nasbench201 (6 edges, 5 operators) or darts (two cells of 14 edges, 7 operators).")]
+Channels = Annotated[int | None, typer.Option(help="Of the first cells; 8 for images up to 24 pixels and 16 for others.", min=4)]
+CellsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--cells",
+        help="nasbench201: in each of three stages (1 for images up to 24 pixels, 5 for others). darts: in all, from 3 on (3, or 8).",
+        min=1,
+    ),
+]
+Mode = Annotated[str, typer.Option(help="How candidates come from the evaluator: sample, or most-probable for the most probable in order.")]
+Candidates = Annotated[int, typer.Option("--evaluations", help="Candidates that are scored (T), and random ones beside them.", min=1)]
+EvaluatorLR = Annotated[
+    float, typer.Option("--evaluator-lr", help="Learning rate of the evaluator; the paper's 250 epochs have 0.0003.", min=0)
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskedSetn(AskedOneShot):
+    """With fewer candidates."""
+
+    evaluations: Candidates = 100
+
+
+@recipe(
+    "setn",
+    summary="cells that an evaluator beside the supernet holds likely",
+    paper="Dong & Yang 2019, arXiv 1910.05733",
+    page=write_report,
+    team=True,
+)
+def setn(
+    asked: AskedSetn,
+    space: Space = "nasbench201",
+    channels: Channels = None,
+    cells: CellsOption = None,
+    mode: Mode = "sample",
+    epochs: o.Epochs = 60,
+    retrain_epochs: o.RetrainEpochs = None,
+    batch_size: o.BatchSize = 64,
+    lr: o.LearningRate = 0.1,
+    evaluator_lr: EvaluatorLR = EVALUATOR_LR,
+) -> None:
+    """Search cells with a self-evaluated template: uniform paths are trained, and an evaluator learns which cells are worth scoring.
+
+    After every step the evaluator learns from images that the template does not see, through all operators at once; after
+    training it proposes the candidates that are scored with inherited weights. The winner is trained on its own and written to the run
+    folder: model.pt, model.onnx, result.json, report.html; study.log has what the evaluator recommended after every epoch.
+
+    Example: evonas setn --data digits --budget macs=60% --epochs 30 --out runs/setn
+    """
+    for what, value, names in (("space", space, SPACES), ("mode", mode, MODES)):
+        if value not in names:
+            raise unknown(what, value, names)
+    where = pick_device(asked.device)
+    with team(where):
+        with first_goes_first():
+            images = load(asked.data, image_size=asked.image_size)
+        settings = _settings(space, channels, cells, min(images.image_shape[1:]) <= SMALL_IMAGES)
+        supernet = supernet_of(space, images.image_shape, len(images.classes), **settings, seed=asked.seed)
+        way = SelfEvaluated(supernet.space, held_out=HELD_OUT, evaluator_lr=evaluator_lr, seed=asked.seed)
+        training: dict[str, Any] = {"batch_size": batch_size, "lr": lr, "weight_decay": 5e-4, "seed": asked.seed, "device": where}
+        job = OneShot(
+            supernet=supernet,
+            family=space,
+            space=settings,
+            way=way,
+            explorer=lambda limits: DistributionExplorer(
+                supernet.space, limits, distribution=way.evaluator.distribution(supernet.space), mode=mode, seed=asked.seed
+            ),
+            training={**training, "epochs": epochs},
+            retraining={**training, "epochs": retrain_epochs or epochs, "average": AVERAGE},
+            costs=costs.counted(supernet.space, supernet.parts()),
+            trained_as={"family": space, "evaluator_lr": evaluator_lr},
+        )
+        one_shot(job, images, asked)
+
+
+def _settings(space: str, channels: int | None, cells: int | None, small: bool) -> dict[str, Any]:
+    """Arguments of a space, as plain data.
+
+    Raises:
+        UsageError: too few cells.
+    """
+    first = channels or (8 if small else 16)
+    if space == "nasbench201":
+        return {"widths": [first, 2 * first, 4 * first], "cells": cells or (1 if small else 5)}
+    if cells is not None and cells < 3:
+        raise UsageError(f"Got --cells {cells}; expected at least 3 for the space darts, two of which halve the map.")
+    return {"channels": first, "cells": cells or (3 if small else 8), "operators": list(POOLS["setn"])}
