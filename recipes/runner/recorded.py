@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ def recorder(folder: Path, space: SearchSpace, budget: Budget) -> Callable[[int,
     return keep
 
 
-def epochs_of(studies: Sequence[optuna.Study]) -> list[dict[str, Any]]:
+def epochs_of(study: optuna.Study) -> list[dict[str, Any]]:
     """What was recorded, in order of the epochs: score and attributes of each."""
-    trials = [trial for study in studies for trial in study.get_trials(deepcopy=False) if EPOCH in trial.user_attrs]
+    trials = [trial for trial in study.get_trials(deepcopy=False) if EPOCH in trial.user_attrs]
     return [{"score": trial.value, **trial.user_attrs} for trial in sorted(trials, key=lambda trial: int(trial.user_attrs[EPOCH]))]

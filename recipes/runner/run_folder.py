@@ -42,7 +42,7 @@ OUTPUTS = (
         ".study.log.*",
         "report.html",
     ),
-    *("accuracy_*.png", "best_so_far.png", "predicted.png", "architecture.png", "*.losses.json", "losses.png"),
+    *("accuracy_*.png", "best_so_far.png", "predicted.png", "architecture.png", "*.losses.json", "losses.png", "distribution.png"),
     *("latency.json", "finalists.json", "reference.json", "peers.json"),
     *("winner.json", "predictions.json", "result.json", "config.json"),
 )
@@ -161,10 +161,16 @@ def studies_of(folder: Path, storage: str | None = None, name: str | None = None
 
 
 def keep_copy(folder: Path, studies: Sequence[optuna.Study]) -> None:
-    """The trials of a search that is kept elsewhere, in the run folder's own journal: what the report is made of."""
+    """The trials of a search that is kept elsewhere, in the run folder's own journal: what the report is made of.
+
+    What else the journal holds, records of the training, stays in it.
+    """
+    own = open_storage(folder / JOURNAL)
     with written_whole(folder / JOURNAL) as temporary:
         temporary.unlink(missing_ok=True)
         kept = open_storage(temporary)
+        for name in set(optuna.get_all_study_names(own)) - set(STUDIES):
+            optuna.copy_study(from_study_name=name, from_storage=own, to_storage=kept)
         for study, name in zip(studies, STUDIES, strict=True):
             optuna.copy_study(from_study_name=study.study_name, from_storage=study._storage, to_storage=kept, to_study_name=name)
         for file in folder.glob(f".{temporary.name}.*"):  # locks of the copy

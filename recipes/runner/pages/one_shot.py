@@ -17,6 +17,7 @@ from evonas.study import History, attribute_name, space_of
 from evonas.units import format_quantity
 from recipes.runner.pages import pictures
 from recipes.runner.pages.page import write_page
+from recipes.runner.recorded import EPOCHS, epochs_of
 from recipes.runner.run_folder import STUDIES, copied_studies, finished, read_config, read_result
 from recipes.runner.training import LOSSES
 
@@ -34,8 +35,8 @@ def write_report(path: str | Path, predictor: Predictor | None = None) -> Path:
     """
     folder = finished(path)
     result, config = read_result(folder / "result.json"), read_config(folder)
-    with copied_studies(folder, STUDIES[:2]) as (study, control):
-        space = space_of(study)
+    with copied_studies(folder, [*STUDIES[:2], EPOCHS]) as (study, control, epochs):
+        space, records = space_of(study), epochs_of(epochs)
         trials = [s.get_trials(deepcopy=False) for s in (study, control)]
     histories = [History.of_trials(found, space) for found in trials[:2]]
     if predictor is not None:
@@ -51,6 +52,9 @@ def write_report(path: str | Path, predictor: Predictor | None = None) -> Path:
         images.append(("predicted.png", "What the predictor said of a network before it was scored"))
     pictures.architecture(folder / "architecture.png", result["architecture"])
     losses = {name: read_json(file) for name, file in _losses(folder).items()}
+    if records:
+        pictures.distribution(folder / "distribution.png", records[-1].get("distribution", {}))
+        images.append(("distribution.png", "The evaluator after the last epoch: how likely it holds every option of every choice"))
     if losses:
         pictures.losses(folder / "losses.png", losses)
         images.append(("losses.png", "Loss by epoch, of the supernet and of the winner on its own"))
@@ -63,6 +67,7 @@ def write_report(path: str | Path, predictor: Predictor | None = None) -> Path:
         rows=cost_rows(result),
         history=histories[0],
         rungs=_rungs(result),
+        records=records,
     )
 
 

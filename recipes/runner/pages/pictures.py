@@ -121,6 +121,26 @@ def accuracy_against_degree(
     save(figure, path)
 
 
+def distribution(path: Path, probabilities: Mapping[str, Mapping[str, float]]) -> None:
+    """A map of how likely every option of every choice is.
+
+    Args:
+        probabilities: by choice and option.
+    """
+    options = list(dict.fromkeys(option for found in probabilities.values() for option in found))
+    values = np.array([[found.get(option, np.nan) for option in options] for found in probabilities.values()])
+    figure, axes = plt.subplots(figsize=(6.4, max(2.2, 0.24 * len(values) + 1.2)))
+    shown = axes.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    axes.set_xticks(range(len(options)), options, rotation=30, ha="right")
+    axes.set_yticks(range(len(values)), list(probabilities), fontsize=8)
+    axes.grid(visible=False)
+    for (row, column), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7, color="white" if value > 0.6 else TEXT)
+    figure.colorbar(shown, ax=axes, shrink=0.8)
+    save(figure, path)
+
+
 def levels(path: Path, sizes: Integers, scores: Floats, random_sizes: Integers, random_scores: Floats) -> None:
     """Accuracies of grown cells in the order of training, level by level, and of random ones after them.
 

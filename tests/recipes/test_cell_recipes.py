@@ -1,0 +1,167 @@
+"""`evonas setn` and `evonas pnas` as a user meets them, and killed."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from command import here
+
+from evonas import UsageError
+from evonas.cells import cell_sizes
+from evonas.study import History, open_study, space_of
+from predictors import count_macs, count_params
+from predictors.devices.runtime import run as run_onnx
+from recipes.pnas import pnas
+from recipes.runner.delivery import load_model
+from recipes.setn import setn
+from supernet import load, nasbench201
+from supernet.training import loop
+
+MS = {"none": 0.0, "skip_connect": 0.0, "nor_conv_1x1": 0.1, "nor_conv_3x3": 0.3, "avg_pool_3x3": 0.1}
+SETN = ["setn", "--data", "digits", "--epochs", "3", "--retrain-epochs", "2", "--channels", "4", "--evaluations", "16", "--finalists", "2"]
+PNAS = [
+    "pnas",
+    "--data",
+    "digits",
+    "--blocks",
+    "2",
+    "--beam",
+    "4",
+    "--operators",
+    "identity,sep_conv_3x3",
+    "--epochs",
+    "1",
+    "--filters",
+    "4",
+]
+FINAL = ["--retrain-epochs", "2", "--final-filters", "8", "--final-repeats", "1", "--budget", "params=60%"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick():
+    """No latency of this host."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("predictors.devices.runtime.measure", lambda *_: 0.5)
+        yield
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Both recipes, undisturbed; and their commands."""
+    folder = tmp_path_factory.mktemp("cells")
+    choices = dict.fromkeys(nasbench201((1, 8, 8), 10).space.names, MS)
+    (folder / "phone.json").write_text(json.dumps({"device": "a phone", "unit": "ms", "constant": 0.5, "choices": choices}))
+    commands = {"setn": [*SETN, "--budget", "macs=60%", "--latency-table", folder / "phone.json"], "pnas": [*PNAS, *FINAL]}
+    for name, command in commands.items():
+        done = here(*command, "--device", "cpu", "--out", folder / name)
+        assert done.returncode == 0, done.stderr + done.stdout
+        commands[name] = [*command, "--device", "cpu"]
+    return folder, commands
+
+
+@pytest.mark.parametrize("name", ["setn", "pnas"])
+def test_what_is_delivered_is_what_is_promised(runs, name):
+    folder, _ = runs
+    result = json.loads((folder / name / "result.json").read_text())
+    images = load("digits")
+    network = load_model(folder / name / "model.pt")
+    for cost, count in (("macs", count_macs), ("params", count_params)):
+        assert count(network, images.image_shape) == result["costs"][cost]
+    (cost, bound), *rest = result["bounds"].items()
+    assert result["costs"][cost] <= bound["upper"]
+    assert not rest
+    pixels, labels = next(images.test.batches(500, torch.device("cpu")))
+    with torch.no_grad():
+        logits = network(pixels)
+    assert (logits.argmax(1) == labels).double().mean().item() == pytest.approx(result["accuracy"]["test"])
+    assert np.abs(run_onnx(folder / name / "model.onnx", pixels.numpy()) - logits.numpy()).max() <= 1e-4
+
+
+def test_setn_records_every_epoch(runs):
+    """One trial an epoch with the recommended cell, its accuracy, its costs and the whole distribution."""
+    folder, _ = runs
+    trials = open_study(folder / "setn" / "study.log", "epochs").trials
+    assert [trial.user_attrs["epoch"] for trial in trials] == [0, 1, 2]
+    for trial in trials:
+        distribution = trial.user_attrs["distribution"]
+        assert {name: max(options, key=options.get) for name, options in distribution.items()} == trial.params
+        assert all(sum(options.values()) == pytest.approx(1, abs=1e-4) for options in distribution.values())
+        assert trial.user_attrs["macs"] > 0
+    assert trials[0].user_attrs["distribution"] != trials[2].user_attrs["distribution"]
+    assert len([t for t in open_study(folder / "setn" / "study.log", "search").trials if t.value is not None]) == 16
+
+
+def test_pnas_grows_level_by_level(runs):
+    """All 10 cells of one block, then four of two; each a trial that says its level; four random ones of the largest size beside."""
+    folder, _ = runs
+    study = open_study(folder / "pnas" / "study.log", "search")
+    grown = History.of(study, space_of(study))
+    sizes = cell_sizes(grown.population).tolist()
+    assert sizes == [trial.user_attrs["level"] for trial in study.trials] == sorted(sizes)
+    result = json.loads((folder / "pnas" / "result.json").read_text())
+    assert [row["networks"] for row in result["levels"]] == [sizes.count(1), sizes.count(2), 4]
+    assert result["accuracy"]["search"] == pytest.approx(max(trial.value for trial in study.trials))
+    random = open_study(folder / "pnas" / "study.log", "baseline")
+    assert {trial.params["blocks"] for trial in random.trials} == {"2"}
+    assert all(trial.user_attrs["params"] <= result["bounds"]["params"]["upper"] for trial in (*study.trials, *random.trials))
+
+
+@pytest.mark.parametrize(("name", "saved"), [("setn", 2), ("pnas", 1)])
+def test_a_killed_run_ends_like_an_undisturbed_one(runs, tmp_path, monkeypatch, name, saved):
+    """Stopped when it was about to write its checkpoint number `saved`: after a record of an epoch, and in the winner's training."""
+    folder, commands = runs
+    left = [saved]
+
+    def stop(*arguments, **more):
+        left[0] -= 1
+        if not left[0]:
+            raise KeyboardInterrupt
+        return keep(*arguments, **more)
+
+    keep = loop.save_checkpoint
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "save_checkpoint", stop)
+        assert here(*commands[name], "--out", tmp_path / name).returncode != 0
+    if name == "pnas":  # and one trained network was lost
+        log = (tmp_path / name / "study.log").read_text().splitlines(keepends=True)
+        (tmp_path / name / "study.log").write_text("".join(log[:-3]))
+    done = here(*commands[name], "--out", tmp_path / name)
+    assert done.returncode == 0, done.stderr
+    whole, again = (json.loads((place / name / "result.json").read_text()) for place in (folder, tmp_path))
+    assert {key: again[key] for key in ("architecture", "accuracy", "costs")} == {
+        key: whole[key] for key in ("architecture", "accuracy", "costs")
+    }
+    for study in ("search", "baseline", *(("epochs",) if name == "setn" else ())):
+        trials = [[(t.params, t.value) for t in open_study(place / name / "study.log", study).trials] for place in (folder, tmp_path)]
+        assert trials[0] == trials[1]
+
+
+def test_reports_are_written_again(runs, tmp_path):
+    folder, _ = runs
+    for name, said in (("setn", "The evaluator"), ("pnas", "trained as the search")):
+        shutil.copytree(folder / name, tmp_path / name)
+        (tmp_path / name / "report.html").unlink()
+        assert here("report", tmp_path / name).returncode == 0
+        assert said in (tmp_path / name / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("run", "options", "said"),
+    [
+        (setn, {"space": "mbconv"}, "Unknown space"),
+        (setn, {"mode": "best"}, "Unknown mode"),
+        (setn, {"space": "darts", "cells": 2}, "expected at least 3"),
+        (pnas, {"operators": "none,identity"}, "leave it out"),
+        (pnas, {"operators": "conv_9x9"}, "Unknown operator"),
+        (pnas, {"predictor": "boosted"}, "Unknown predictor"),
+        (pnas, {"preset": "tiny"}, "Unknown preset"),
+        (pnas, {"budget": ["latency=1ms"]}, "Unknown cost 'latency'"),
+        (pnas, {"budget": ["params=10"]}, "No network of this space meets params <= 10"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_anything_is_trained(tmp_path, run, options, said):
+    with pytest.raises(UsageError, match=said):
+        run(data="digits", out=str(tmp_path / "run"), device="cpu", **options)
+    assert not (tmp_path / "run").exists()
