@@ -24,9 +24,9 @@ import numpy as np
 
 from evonas import History, open_study
 from evonas.files import read_json, write_json
-from evonas.space import SearchSpace
+from evonas.space import IDLE, SearchSpace
 from evonas.study import space_of
-from supernet import mbconv, shuffle
+from supernet import mbconv, nasbench201, shuffle
 
 DEPTHS = (1, 2, 2)
 
@@ -35,11 +35,19 @@ RECIPES = {
     "mobile": {"epochs": 25, "retrain-epochs": 25, "evaluations": 400, "peers": 2, "depths": ",".join(map(str, DEPTHS))},
     "spos": {"layout": "digits", "epochs": 8, "retrain-epochs": 8, "evaluations": 100},
     "flash": {"samples": 8, "sample-epochs": 2, "retrain-epochs": 12},
+    "setn": {"channels": 4, "epochs": 8, "retrain-epochs": 8, "evaluations": 60},
+    "pnas": {"blocks": 2, "beam": 6, "operators": "identity,sep_conv_3x3", "epochs": 1, "filters": 4, "retrain-epochs": 6},
     "gap": {"networks": 50, "trainings": 1, "alone-epochs": 1, "epochs": 3, "supernets": 1, "causes": ""},
 }
-STUDIES = {"mobile": ("search", "baseline"), "spos": ("search", "baseline"), "flash": ("samples",), "gap": ("alone-0",)}
+STUDIES = {
+    **dict.fromkeys(("mobile", "spos", "pnas"), ("search", "baseline")),
+    **{"setn": ("search", "baseline", "epochs"), "flash": ("samples",), "gap": ("alone-0",)},
+}
 WHAT = ("architecture", "accuracy")
-COMPARED = {**dict.fromkeys(("mobile", "spos"), (*WHAT, "teacher", "finalists", "peers")), "flash": WHAT}
+COMPARED = {
+    **dict.fromkeys(("mobile", "spos", "setn"), (*WHAT, "teacher", "finalists", "peers")),
+    **dict.fromkeys(("flash", "pnas"), WHAT),
+}
 
 
 def main() -> None:
@@ -53,6 +61,7 @@ def main() -> None:
     a.out.mkdir(parents=True)
     write_table(a.out / "phone.json", mbconv((1, 8, 8), 10, depths=DEPTHS).space)
     write_table(a.out / "board.json", shuffle((1, 8, 8), 10, layout="digits", widths=["1.0"]).space)
+    write_table(a.out / "cells.json", nasbench201((1, 8, 8), 10).space)
     write_json(a.out / "chip.json", {"device": "chip", "latency": {"unit": "ms", "macs": 1e-6, "constant": 0.1}})
     found = {name: killed(name, a.out, -(-a.kills // len(a.recipes)), random.Random(f"{a.seed} {name}")) for name in a.recipes}
     print(json.dumps(found))
@@ -98,6 +107,8 @@ def command(recipe: str, out: Path, shared: Path) -> list[str]:
         "mobile": ["--budget", "macs=700k", "--budget", "latency=7ms", "--latency-table", str(shared / "phone.json")],
         "spos": ["--budget", "macs=60%", "--latency-table", str(shared / "board.json")],
         "flash": ["--budget", "accuracy=1%..", "--budget", "latency=80%", "--hardware", str(shared / "chip.json")],
+        "setn": ["--budget", "macs=60%", "--latency-table", str(shared / "cells.json")],
+        "pnas": ["--budget", "params=60%"],
         "gap": [],
     }[recipe]
     return [sys.executable, "-m", "recipes", recipe, *options, *own, "--device", "cpu", "--out", str(out)]
@@ -106,7 +117,7 @@ def command(recipe: str, out: Path, shared: Path) -> list[str]:
 def write_table(path: Path, space: SearchSpace) -> None:
     """A latency table with a number for every operator."""
     rng = np.random.default_rng(0)
-    choices = {c.name: {option: 0.0 if option == "skip" else float(rng.uniform(0.5, 3)) for option in c.options} for c in space.choices}
+    choices = {c.name: {option: 0.0 if option in IDLE else float(rng.uniform(0.5, 3)) for option in c.options} for c in space.choices}
     write_json(path, {"device": "a phone", "unit": "ms", "constant": 0.5, "choices": choices})
 
 
