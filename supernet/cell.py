@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from evonas.errors import UsageError
-from supernet.blocks import Block, Part, Shape, Value, mixed, shape_of, zeros
+from supernet.blocks import Block, FixedBlock, Part, Shape, Value, mixed, shape_of, zeros
 from supernet.slicing import plain
 
 Edge = tuple[int, int]  # (source, target), source < target; what is read enters the first nodes
@@ -175,7 +175,8 @@ class CellBlock(Block):
             arriving, found = input_shape, []
         else:
             arriving = self._adapted(input_shape)[-1]
-            found = [Part(f"{self.name}, adapters", (), (input_shape,), self._adapters_alone)]
+            each = zip(self.adapters, input_shape, strict=True)
+            found = [Part(f"{self.name}, input {i}", (), (shape,), partial(_alone, own)) for i, (own, shape) in enumerate(each)]
         inner = (arriving[0], *(-(-size // self.stride) for size in arriving[1:]))
         for i, (source, target) in enumerate(self.edges):
             shape = arriving if source < self.read else inner
@@ -202,13 +203,31 @@ class CellBlock(Block):
             return nn.Identity()
         return plain(operator if self.share == 1 else PartOfChannels(operator, self.share, self._stride(self.edges[edge])))
 
-    def _adapters_alone(self, *, input_shape: Shape) -> nn.Module:
-        return ReadsTwo(map(plain, self.adapters), _First())
+
+class StemForTwo(FixedBlock):
+    """A stem for cells that read two, see `Twice`."""
+
+    def __init__(self, name: str, module: nn.Module) -> None:
+        super().__init__(name, Twice(module))
+
+    def parts(self, input_shape: Shape) -> list[Part]:
+        """See `Block.parts`."""
+        return [Part(self.name, (), (input_shape,), partial(_alone, cast(Twice, self.module).module))]
 
 
-class _First(nn.Module):
-    def forward(self, x: Value) -> Value:
-        return x[0]
+class HeadOfTwo(FixedBlock):
+    """A head after cells that read two, see `OfLast`."""
+
+    def __init__(self, name: str, module: nn.Module) -> None:
+        super().__init__(name, OfLast(module))
+
+    def parts(self, input_shape: Shape) -> list[Part]:
+        """See `Block.parts`."""
+        return [Part(self.name, (), (input_shape[1],), partial(_alone, cast(OfLast, self.module).module))]
+
+
+def _alone(module: nn.Module, *, input_shape: Shape) -> nn.Module:
+    return plain(module)
 
 
 def strided(x: Tensor, stride: int) -> Tensor:

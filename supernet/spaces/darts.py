@@ -16,8 +16,8 @@ from torch import nn
 
 from evonas.errors import UsageError
 from evonas.space import Choice, SearchSpace
-from supernet.blocks import Block, FixedBlock
-from supernet.cell import CellBlock, OfLast, Twice, require_whole_share
+from supernet.blocks import Block
+from supernet.cell import CellBlock, HeadOfTwo, StemForTwo, require_whole_share
 from supernet.cell_operators import POOLS, FactorizedReduction, cell_operator, relu_conv_bn
 from supernet.chain import ChainSupernet
 from supernet.spaces.registry import space
@@ -87,9 +87,9 @@ def darts(
             )
         )
         widths, halved = [widths[1], nodes * channels], [halved[1], reducing]
-    head = OfLast(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[1], classes)))
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[1], classes))
     choices = SearchSpace(tuple(named.values()))
-    return ChainSupernet(choices, [FixedBlock("stem", Twice(stem)), *made, FixedBlock("head", head)], image_shape, seed=seed)
+    return ChainSupernet(choices, [StemForTwo("stem", stem), *made, HeadOfTwo("head", head)], image_shape, seed=seed)
 
 
 def _node(number: int) -> str:
