@@ -111,6 +111,7 @@ def template(kind: str, images: ImageData, table: Table, seed: int, a: argparse.
         "spearman of log p and inherited accuracy, before": spearmanr(log_p(first, uniform), inherited).statistic,
         "spearman of log p and inherited accuracy, after": spearmanr(log_p(learned, uniform), inherited).statistic,
         "spearman of log p and true accuracy, after": spearmanr(log_p(learned, uniform), truth_of(table, uniform)).statistic,
+        **expected(table, supernet.space, learned),
         "skip or none in the evaluator's mode": int(np.isin([p.argmax() for p in learned], IDLE).sum()),
         "distribution": [p.tolist() for p in learned],
     }
@@ -123,6 +124,17 @@ def template(kind: str, images: ImageData, table: Table, seed: int, a: argparse.
             f"{name}: share of skip and none": float(np.isin(population, IDLE).mean()),
         }
     return {name: float(value) if isinstance(value, np.floating) else value for name, value in found.items()}
+
+
+def expected(table: Table, space: SearchSpace, distribution: Any) -> dict[str, float]:
+    """The true accuracy that one draw has on average, exactly, over all cells that have a path: drawn uniformly, and by a distribution."""
+    cells = table.architectures
+    cells = cells[space.graph.connects([choice.options for choice in space.choices], cells)] if space.graph is not None else cells
+    truth, weights = truth_of(table, cells), np.exp(log_p(distribution, cells))
+    return {
+        "expected true accuracy, uniform": float(truth.mean()),
+        "expected true accuracy, drawn": float(np.average(truth, weights=weights)),
+    }
 
 
 def mixtures(kind: str, images: ImageData, table: Table, seed: int, a: argparse.Namespace) -> dict[str, Any]:
@@ -139,6 +151,7 @@ def mixtures(kind: str, images: ImageData, table: Table, seed: int, a: argparse.
         "true accuracy of the derived": float(truth_of(table, population[:1])[0]),
         f"most probable: mean true accuracy of {MEANS}": float(truth_of(table, population[:MEANS]).mean()),
         "most probable: share of skip and none": float(np.isin(population, IDLE).mean()),
+        **expected(table, supernet.space, learned),
         "skip or none in the derived": int(np.isin(population[0], IDLE).sum()),
         "distribution": [p.tolist() for p in learned],
     }

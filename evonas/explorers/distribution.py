@@ -4,7 +4,9 @@ Dong and Yang, "One-Shot Neural Architecture Search via Self-Evaluated Template 
 option of every choice a probability, and only candidates drawn from the product are scored. The paper draws; the released code
 takes the most probable ones.
 
-Departures: no architecture comes twice; where the distribution has no more that are feasible and new, random ones follow.
+Departures: no architecture comes twice; where the space says how its choices are wired, none comes in which everything from the input to
+the output is cut (the supernet was not trained for those either); where the distribution has no more that are feasible and new, random
+ones follow.
 """
 
 from __future__ import annotations
@@ -74,9 +76,14 @@ class DistributionExplorer(Explorer):
         for chunk in itertools.islice(chunks, MOST_DRAWN // CHUNK):
             if len(collector) >= size:
                 break
-            collector.take(chunk, size - len(collector))
+            collector.take(chunk[self._connected(chunk)], size - len(collector))
         collector.draw(size - len(collector), rng)
         return collector.population()
+
+    def _connected(self, population: Population) -> npt.NDArray[np.bool_]:
+        if self.space.graph is None:
+            return np.ones(len(population), dtype=bool)
+        return self.space.graph.connects([choice.options for choice in self.space.choices], population)
 
     def _fingerprint(self) -> str:
         learned = repr((super()._fingerprint(), self.mode, [p.round(6).tolist() for p in self._probabilities]))

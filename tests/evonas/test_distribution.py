@@ -10,6 +10,7 @@ from scipy.stats import chisquare
 
 from evonas import Budget, Choice, DistributionExplorer, SearchSpace, UsageError, open_study
 from evonas.budget import Bound
+from evonas.graph import Graph
 from evonas.testing import TableCost
 
 SPACE = SearchSpace(tuple(Choice(f"c{i}", ("a", "b", "c", "d")[: 2 + i % 3]) for i in range(5)))
@@ -59,6 +60,16 @@ def test_where_the_distribution_has_no_more_random_ones_follow():
 def test_every_architecture_comes_once():
     rows = DistributionExplorer(SPACE, mode="most-probable", generation_size=500).rows(open_study(None, "x"), 0, 500)
     assert sorted(map(tuple, rows.tolist())) == sorted(itertools.product(*(range(len(c.options)) for c in SPACE.choices)))
+
+
+@pytest.mark.parametrize("mode", ["sample", "most-probable"])
+def test_no_cell_is_proposed_whose_input_does_not_reach_its_output(mode):
+    """Where "none" is by far the likeliest, all that have a path come before any that has not: against a brute-force list."""
+    space = SearchSpace(tuple(Choice(f"edge{i}", ("none", "a")) for i in range(3)), graph=Graph(((0, 1), (1, 2), (0, 2))))
+    explorer = DistributionExplorer(space, distribution=[[0.9, 0.1]] * 3, mode=mode, generation_size=8)
+    rows = explorer.rows(open_study(None, "x"), 0, 8)
+    reached = (rows[:, 0] & rows[:, 1]) | rows[:, 2]
+    assert reached.tolist() == [1] * 5 + [0] * 3
 
 
 @pytest.mark.parametrize(
