@@ -5,7 +5,9 @@ NAS-Bench-201 (the released search) or on those of DARTS with the operators of t
 
 Departures: candidates that the evaluator draws are ranked by the likelihood, fused with what is counted, and the best of them trained a
 little, as every search here does (the code takes the highest accuracy on one batch, another one for each candidate); the evaluator
-learns from a fifth of the training images, not from half; trials of the study `epochs` say what it recommended after every epoch.
+learns from a fifth of the training images, not from half, and only in the last quarter of the epochs, which then take half the time; the
+template's learning rate stays high, where cells were ranked best (docs/evidence/setn.md); trials of the study `epochs` say what the
+evaluator recommended after every epoch.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ from supernet.training.team import first_goes_first, team
 
 SPACES = ("nasbench201", "darts")
 SMALL_IMAGES = 24  # pixels
-HELD_OUT, EVALUATOR_LR = 0.2, 0.01
+HELD_OUT, EVALUATOR_LR, WARMUP = 0.2, 0.01, 0.75
+SMALL_RATE, LARGE_RATE, LARGE_IMAGES = 0.2, 0.1, 64  # learning rates, and the pixels from which the second is taken
+FINAL_RATE = 0.4  # the share of its peak at which the template's learning rate ends
 AVERAGE = 0.99  # of the weights of finalists and the winner
 
 Space = Annotated[str, typer.Option(help="Cells: nasbench201 (6 edges, 5 operators) or darts (two cells of 14 edges, 7 operators).")]
@@ -74,14 +78,15 @@ def setn(
     epochs: o.Epochs = 60,
     retrain_epochs: o.RetrainEpochs = None,
     batch_size: o.BatchSize = 64,
-    lr: o.LearningRate = 0.1,
+    lr: o.LearningRateBySize = None,
     evaluator_lr: EvaluatorLR = EVALUATOR_LR,
 ) -> None:
     """Search cells with a self-evaluated template: uniform paths are trained, and an evaluator learns which cells are worth scoring.
 
-    After every step the evaluator learns from images that the template does not see, through all operators at once; after
-    training it proposes the candidates that are scored with inherited weights. The winner is trained on its own and written to the run
-    folder: model.pt, model.onnx, result.json, report.html; study.log has what the evaluator recommended after every epoch.
+    In the last quarter of the epochs the evaluator learns after every step, from images that the template does not see, through all
+    operators at once; then it proposes the candidates that are scored with inherited weights. The winner is trained on its own and
+    written to the run folder: model.pt, model.onnx, result.json, report.html; study.log has what the evaluator recommended after
+    every epoch.
 
     Example: evonas setn --data digits --budget macs=60% --epochs 30 --out runs/setn
     """
@@ -94,8 +99,9 @@ def setn(
             images = load(asked.data, image_size=asked.image_size)
         settings = _settings(space, channels, cells, min(images.image_shape[1:]) <= SMALL_IMAGES)
         supernet = supernet_of(space, images.image_shape, len(images.classes), **settings, seed=asked.seed)
-        way = SelfEvaluated(supernet.space, held_out=HELD_OUT, evaluator_lr=evaluator_lr, seed=asked.seed)
-        training: dict[str, Any] = {"batch_size": batch_size, "lr": lr, "weight_decay": 5e-4, "seed": asked.seed, "device": where}
+        way = SelfEvaluated(supernet.space, held_out=HELD_OUT, evaluator_lr=evaluator_lr, warmup=WARMUP, seed=asked.seed)
+        rate = (SMALL_RATE if min(images.image_shape[1:]) < LARGE_IMAGES else LARGE_RATE) if lr is None else lr
+        training: dict[str, Any] = {"batch_size": batch_size, "lr": rate, "weight_decay": 5e-4, "seed": asked.seed, "device": where}
         job = OneShot(
             supernet=supernet,
             family=space,
@@ -104,7 +110,7 @@ def setn(
             explorer=lambda limits: DistributionExplorer(
                 supernet.space, limits, distribution=way.evaluator.distribution(supernet.space), mode=mode, seed=asked.seed
             ),
-            training={**training, "epochs": epochs},
+            training={**training, "epochs": epochs, "final_lr": FINAL_RATE * rate},
             retraining={**training, "epochs": retrain_epochs or epochs, "average": AVERAGE},
             costs=costs.counted(supernet.space, supernet.parts()),
             trained_as={"family": space, "evaluator_lr": evaluator_lr},

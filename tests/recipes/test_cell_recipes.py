@@ -89,7 +89,7 @@ def test_setn_records_every_epoch(runs):
         assert {name: max(options, key=options.get) for name, options in distribution.items()} == trial.params
         assert all(sum(options.values()) == pytest.approx(1, abs=1e-4) for options in distribution.values())
         assert trial.user_attrs["macs"] > 0
-    assert trials[0].user_attrs["distribution"] != trials[2].user_attrs["distribution"]
+    assert trials[1].user_attrs["distribution"] != trials[2].user_attrs["distribution"]
     assert len([t for t in open_study(folder / "setn" / "study.log", "search").trials if t.value is not None]) == 16
 
 
