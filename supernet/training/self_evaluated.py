@@ -72,7 +72,7 @@ class SelfEvaluated(UniformPaths):
     def after_step(self, network: Any, batch: Batch, held_out: Batch | None, moment: Moment, rng: np.random.Generator) -> None:
         """The evaluator's step; see `Way.after_step`."""
         assert held_out is not None
-        if moment.epoch >= self.warmup * moment.epochs:
+        if moment.epoch >= int(self.warmup * moment.epochs):
             self.evaluator.learn(network, held_out)
 
     def record(self, network: Any, held_out: Part | None, moment: Moment) -> Record:
