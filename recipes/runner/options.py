@@ -32,7 +32,10 @@ SqueezeExcite = Annotated[bool, typer.Option("--squeeze-excite", help="Offer eve
 ImageSize = Annotated[int | None, typer.Option(help="Pixels that images of a folder are cropped to (224 unless told otherwise).", min=8)]
 Epochs = Annotated[int, typer.Option(help="Epochs of supernet training.", min=1)]
 RetrainEpochs = Annotated[
-    int | None, typer.Option(help="Epochs of the winner's training; as many as the supernet's unless told otherwise.", min=1)
+    int | None,
+    typer.Option(
+        help="Epochs of the winner's training, the best use of more time; as many as the supernet's unless told otherwise.", min=1
+    ),
 ]
 BatchSize = Annotated[int, typer.Option(help="Images in a training step.", min=2)]
 LearningRate = Annotated[float, typer.Option(help="Peak learning rate.", min=0)]
