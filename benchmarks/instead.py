@@ -54,6 +54,7 @@ def main() -> None:
     parser.add_argument("--budgets", nargs="+", default=list(BUDGETS), choices=BUDGETS)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--epochs", type=int, default=20, help="of the supernet, and of every network that is trained on its own")
+    parser.add_argument("--retrain-epochs", type=int, help="of the winner of ours and of its peers; as many unless told otherwise")
     parser.add_argument("--evaluations", type=int, default=250)
     parser.add_argument(
         "--only",
@@ -96,7 +97,7 @@ def request(a: argparse.Namespace, budget: str, bounds: dict[str, float], seed: 
         "out": str(a.out / f"{budget}-{seed}"),
         "seed": seed,
         "epochs": a.epochs,
-        "retrain_epochs": a.epochs,
+        "retrain_epochs": a.retrain_epochs or a.epochs,
         "evaluations": a.evaluations,
     }
 
