@@ -23,8 +23,7 @@ from recipes.runner.teacher import LARGEST
 from supernet import UniformPaths, load, mbconv, pick_device
 from supernet.training.team import first_goes_first, team
 
-SMALL_IMAGE = 64  # pixels
-SMALL, LARGE = (0.2, 5e-4), (0.1, 4e-5)  # learning rate for 64 images a step, and weight decay: thousands of small images need both
+SMALL, LARGE = 5e-4, 4e-5  # weight decay by image size: thousands of small images need more of it, and a higher rate
 AVERAGE = 0.99  # of the weights of finalists and the winner: a hundred steps
 
 
@@ -64,8 +63,8 @@ def mobile(
     with team(where):
         with first_goes_first():
             images = load(asked.data, image_size=asked.image_size)
-        rate, weight_decay = SMALL if min(images.image_shape[1:]) < SMALL_IMAGE else LARGE
-        rate = rate if lr is None else lr
+        weight_decay = SMALL if min(images.image_shape[1:]) < o.SMALL_IMAGE else LARGE
+        rate = o.rate_by_size(images.image_shape) if lr is None else lr
         training: dict[str, Any] = {"batch_size": batch_size, "weight_decay": weight_decay, "seed": asked.seed, "device": where}
         supernet = mbconv(images.image_shape, len(images.classes), **space, seed=asked.seed)
         screening = screen(predictor, supernet)

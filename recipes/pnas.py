@@ -12,6 +12,7 @@ many random cells of the largest size as the beam has are trained, which is what
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import inf
 from typing import Annotated, Any
 
@@ -39,7 +40,7 @@ from recipes.runner.run_folder import JOURNAL, RunFolder
 from recipes.runner.training import train_into
 from supernet import StandAlone, TrainedFitness, accuracy, load, pick_device, pnas_cells
 from supernet.spaces.layout import preset_for
-from supernet.spaces.pnas import PnasFamily
+from supernet.spaces.pnas import Count, PnasFamily
 
 AVERAGE = 0.99  # of the weights of the winner
 
@@ -203,11 +204,16 @@ class CellCost:
     """A counted cost of the networks that a family makes of cells."""
 
     family: PnasFamily
-    count: Any
+    count: Count
     unit: str = ""
 
+    @cached_property
+    def tables(self) -> Any:
+        """Counted once: it builds every operator in every place."""
+        return self.family.tables(self.count)
+
     def __call__(self, population: Population) -> np.ndarray:
-        return self.family.totals(population, self.count)
+        return self.family.totals(population, self.tables)
 
 
 def largest_only(space: SearchSpace) -> SearchSpace:

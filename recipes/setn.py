@@ -5,9 +5,9 @@ NAS-Bench-201 (the released search) or on those of DARTS with the operators of t
 
 Departures: candidates that the evaluator draws are ranked by the likelihood, fused with what is counted, and the best of them trained a
 little, as every search here does (the code takes the highest accuracy on one batch, another one for each candidate); the evaluator
-learns from a fifth of the training images, not from half, and only in the last quarter of the epochs, which then take half the time; the
-template's learning rate stays high, where cells were ranked best (docs/evidence/setn.md); trials of the study `epochs` say what the
-evaluator recommended after every epoch.
+learns from a fifth of the training images, not from half, and only in the last quarter of the epochs, so that training takes half the
+time; the template's learning rate stays high, where cells were ranked best (docs/evidence/setn.md); trials of the study `epochs` say
+what the evaluator recommended after every epoch.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ from supernet.training.team import first_goes_first, team
 SPACES = ("nasbench201", "darts")
 SMALL_IMAGES = 24  # pixels
 HELD_OUT, EVALUATOR_LR, WARMUP = 0.2, 0.01, 0.75
-SMALL_RATE, LARGE_RATE, LARGE_IMAGES = 0.2, 0.1, 64  # learning rates, and the pixels from which the second is taken
 FINAL_RATE = 0.4  # the share of its peak at which the template's learning rate ends
 AVERAGE = 0.99  # of the weights of finalists and the winner
 
@@ -100,7 +99,7 @@ def setn(
         settings = _settings(space, channels, cells, min(images.image_shape[1:]) <= SMALL_IMAGES)
         supernet = supernet_of(space, images.image_shape, len(images.classes), **settings, seed=asked.seed)
         way = SelfEvaluated(supernet.space, held_out=HELD_OUT, evaluator_lr=evaluator_lr, warmup=WARMUP, seed=asked.seed)
-        rate = (SMALL_RATE if min(images.image_shape[1:]) < LARGE_IMAGES else LARGE_RATE) if lr is None else lr
+        rate = o.rate_by_size(images.image_shape) if lr is None else lr
         training: dict[str, Any] = {"batch_size": batch_size, "lr": rate, "weight_decay": 5e-4, "seed": asked.seed, "device": where}
         job = OneShot(
             supernet=supernet,

@@ -59,9 +59,12 @@ def strongest(supernet: ChainSupernet, weights: Sequence[npt.NDArray[np.floating
     Raises:
         UsageError: edges have to be cut and may not be.
     """
-    space, taken = supernet.space, []
-    for found, indices in zip(weights, space.allowed, strict=True):
-        taken.append(max(indices, key=lambda option: (found[option], -option)))
+    space = supernet.space
+
+    def heaviest(column: int, options: Sequence[int]) -> int:
+        return max(options, key=lambda option: (weights[column][option], -option))
+
+    taken = [heaviest(column, indices) for column, indices in enumerate(space.allowed)]
     if keep is None:
         return tuple(taken)
     for columns in nodes_of(supernet):
@@ -70,11 +73,11 @@ def strongest(supernet: ChainSupernet, weights: Sequence[npt.NDArray[np.floating
             options = space.choices[column].options
             there = [option for option in space.allowed[column] if options[option] != CUT]
             if there:
-                best = max(there, key=lambda option: (weights[column][option], -option))
+                best = heaviest(column, there)
                 order.append((-float(weights[column][best]), column, best))
         kept = {column: best for _, column, best in sorted(order)[:keep]}
         for column in columns:
             if column not in kept and CUT not in [space.choices[column].options[option] for option in space.allowed[column]]:
                 raise UsageError(f"The edge {space.names[column]} has to be cut and has no option {CUT!r}; expected one, or keep=None.")
-            taken[column] = kept.get(column, -1) if column in kept else space.choices[column].options.index(CUT)
+            taken[column] = kept[column] if column in kept else space.choices[column].options.index(CUT)
     return tuple(taken)

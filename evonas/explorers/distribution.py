@@ -65,8 +65,7 @@ class DistributionExplorer(Explorer):
         if mode not in MODES:
             raise unknown("mode", mode, MODES)
         self.mode = mode
-        self.distribution = [np.asarray(p, dtype=np.float64) for p in distribution] if distribution is not None else None
-        self._probabilities = _allowed(space, self.distribution)
+        self._probabilities = _allowed(space, distribution)
 
     def propose(self, history: History, start: int, size: int) -> Population:
         """See `Explorer.propose`."""
@@ -115,14 +114,14 @@ class DistributionExplorer(Explorer):
             yield np.array(rows, dtype=np.int64)
 
 
-def _allowed(space: SearchSpace, distribution: Sequence[npt.NDArray[np.float64]] | None) -> list[npt.NDArray[np.float64]]:
+def _allowed(space: SearchSpace, distribution: Sequence[npt.ArrayLike] | None) -> list[npt.NDArray[np.float64]]:
     """Probabilities with 0 for what is not allowed."""
     if distribution is not None and len(distribution) != len(space):
         raise UsageError(f"Got probabilities for {len(distribution)} choices; this space has {len(space)}.")
     found = []
     for i, (choice, indices) in enumerate(zip(space.choices, space.allowed, strict=True)):
         kept = np.zeros(len(choice.options))
-        given = np.ones(len(choice.options)) if distribution is None else distribution[i]
+        given = np.ones(len(choice.options)) if distribution is None else np.asarray(distribution[i], dtype=np.float64)
         if given.shape != kept.shape or not np.isfinite(given).all() or (given < 0).any():
             raise UsageError(f"Got {given.tolist()} for the {len(kept)} options of {choice.name!r}; expected a probability for each.")
         kept[list(indices)] = given[list(indices)]

@@ -7,7 +7,7 @@ Of 3 * `repeats` cells, the first after a third and the first after two thirds h
 double the channels.
 
 There is no supernet of it: what progressive search trains are small networks, which is what the paper does. Costs of millions of cells
-are counted from tables over halves of blocks: `PnasFamily.totals`.
+are counted from tables over halves of blocks: `PnasFamily.tables`, `PnasFamily.totals`.
 """
 
 from __future__ import annotations
@@ -108,22 +108,26 @@ class PnasFamily:
         initialise(network, seed)
         return network
 
-    def totals(self, population: Population, count: Count) -> Floats:
+    def totals(self, population: Population, tables: tuple[Floats, Floats, Floats]) -> Floats:
         """What the networks cost: shape (n,).
 
         Args:
             population: shape (n, choices).
-            count: of a module for what reaches it, (channels, height, width); 0 for what has no weights.
+            tables: of the cost, see `tables`.
         """
         population = self.space.canonical(np.asarray(population))
         blocks, sizes = cell_blocks(population), cell_sizes(population)
         present = np.arange(blocks.shape[1]) < sizes[:, None]
-        outer, inner, by_outputs = self._tables(count)
+        outer, inner, by_outputs = tables
         half = np.where(blocks[..., :2] < READ, outer[blocks[..., 2:]], inner[blocks[..., 2:]]).sum(-1)
         return np.asarray((half * present).sum(1) + by_outputs[self._output_counts(blocks, present)])
 
-    def _tables(self, count: Count) -> tuple[Floats, Floats, Floats]:
-        """Costs over all places: of every operator on a cell input, on a block, and of what depends on the number of outputs."""
+    def tables(self, count: Count) -> tuple[Floats, Floats, Floats]:
+        """A cost over all places: of every operator on a cell input, on a block, and of what depends on the number of outputs.
+
+        Args:
+            count: of a module for what reaches it, (channels, height, width); 0 for what has no weights.
+        """
         names = self.space.choices[READ + 1].options
 
         def operators(source: int) -> Floats:

@@ -71,12 +71,12 @@ class ArchitectureWeights(nn.Module):
         """The probabilities as arrays."""
         return [found.detach().cpu().double().numpy() for found in self.probabilities(space)]
 
-    def learn(self, supernet: Any, held_out: Batch) -> float:
+    def learn(self, supernet: Any, held_out: Batch) -> Tensor:
         """One step towards less loss of the mixture on images; the network's weights stay as they are. Returns the loss."""
         images, labels = held_out
         loss = cross_entropy(supernet(images, self.mixture(supernet)).float(), labels)
         learn(loss, self._optimizer)
-        return float(loss.detach())
+        return loss.detach()
 
     def get_extra_state(self) -> dict[str, Any]:
         """The optimiser's, beside the logits."""
@@ -96,9 +96,12 @@ def by_names(space: SearchSpace, distribution: list[npt.NDArray[np.float64]]) ->
 
 
 def recorded(network: ChainSupernet, held_out: Part, weights: ArchitectureWeights, keep: int | None) -> Record:
-    """What a search that learns weights of options recommends at a moment; for `keep` see `supernet.mixing.strongest`."""
+    """What a search that learns weights of options recommends at a moment: what its mixture, edges weighed as well, stands for.
+
+    For `keep` see `supernet.mixing.strongest`.
+    """
     distribution = weights.distribution(network.space)
-    row = strongest(network, distribution, keep)
+    row = strongest(network, [found.detach().cpu().numpy() for found in weights.mixture(network).weights], keep)
     device = next(network.parameters()).device
     images, calibration = held_out.head(RECORD_IMAGES), held_out.head(RECORD_CALIBRATION)
     with left_as_it_was(network):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from command import here
+from optuna.trial import create_trial
 
 from evonas import UsageError
 from evonas.cells import cell_sizes
@@ -15,6 +16,7 @@ from predictors import count_macs, count_params
 from predictors.devices.runtime import run as run_onnx
 from recipes.pnas import pnas
 from recipes.runner.delivery import load_model
+from recipes.runner.run_folder import STUDIES, keep_copy
 from recipes.setn import setn
 from supernet import load, nasbench201
 from supernet.training import loop
@@ -165,3 +167,15 @@ def test_what_makes_no_sense_is_refused_before_anything_is_trained(tmp_path, run
     with pytest.raises(UsageError, match=said):
         run(data="digits", out=str(tmp_path / "run"), device="cpu", **options)
     assert not (tmp_path / "run").exists()
+
+
+def test_records_of_the_training_stay_where_the_search_is_kept_elsewhere(tmp_path):
+    """The journal of a run with a storage gets a copy of the search, and keeps what was recorded while the supernet was trained."""
+    own = open_study(tmp_path / "study.log", "epochs")
+    own.add_trial(create_trial(params={}, distributions={}, value=0.5, user_attrs={"epoch": 0}))
+    elsewhere = [open_study(None, name) for name in STUDIES]
+    elsewhere[0].add_trial(create_trial(params={}, distributions={}, value=0.7))
+    for _ in range(2):
+        keep_copy(tmp_path, elsewhere)
+        assert [trial.value for trial in open_study(tmp_path / "study.log", "epochs").trials] == [0.5]
+        assert [trial.value for trial in open_study(tmp_path / "study.log", "search").trials] == [0.7]

@@ -81,7 +81,7 @@ def test_costs_of_pnas_cells_are_those_of_their_networks(seed, blocks, concat, p
     population = family.space.sample(3, np.random.default_rng(seed))
     for count in (count_macs, count_params):
         expected = [count(family.network(row), family.image_shape) for row in population]
-        assert family.totals(population, count).tolist() == expected
+        assert family.totals(population, family.tables(count)).tolist() == expected
 
 
 def test_equal_cells_of_pnas_are_one_network():

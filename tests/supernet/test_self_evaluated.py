@@ -6,7 +6,7 @@ import torch
 from scipy.stats import chisquare
 
 from evonas import UsageError
-from supernet import LearnedMixtures, SelfEvaluated, nasbench201, train
+from supernet import LearnedMixtures, SelfEvaluated, darts, nasbench201, train
 from supernet import testing as t
 from supernet.blocks import Mixture
 from supernet.training.way import Moment
@@ -101,6 +101,22 @@ def test_learning_lowers_the_loss_of_the_mixture(digits):
     train(supernet, way, digits.train, epochs=6, batch_size=64, lr=0.2)
     supernet.train()
     images, labels = next(digits.search.batches(300, torch.device("cpu")))
-    losses = [way.evaluator.learn(supernet, (images, labels)) for _ in range(40)]
+    losses = [float(way.evaluator.learn(supernet, (images, labels))) for _ in range(40)]
     assert losses[-1] < losses[0] - 0.004
     assert sorted(losses[::10], reverse=True) == losses[::10]
+
+
+def test_strengths_of_edges_learn_and_decide_which_are_kept():
+    """PC-DARTS: with equal weights of options the two strongest edges of a node are kept, whatever their numbers."""
+    supernet = darts((1, 8, 8), 4, channels=8, cells=3, nodes=2, share=4)
+    way, found = LearnedMixtures(supernet.space, keep=2, architecture_lr=0.1, edge_normalisation=True), []
+    before = way.weights.strengths.detach().clone()
+    train(supernet, way, t.training_images(64), epochs=1, batch_size=16, on_record=lambda epoch, record: found.append(record))
+    assert (way.weights.strengths != before).all()
+    with torch.no_grad():
+        for logits in way.weights.logits:
+            logits.zero_()
+        way.weights.strengths.copy_(torch.arange(float(len(supernet.space))))
+    row = supernet.space.to_names(way.record(supernet, t.training_images(64), None).architecture)
+    cut = {name for name, option in row.items() if option == "none"}
+    assert cut == {"normal.input1_to_node2.op", "reduction.input1_to_node2.op"}  # the first, weakest, of three edges

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from evonas.cells import cell_sizes
 from evonas.study import History, space_of
 from recipes.runner.pages import pictures
@@ -18,7 +20,7 @@ def levels_of(grown: History, random: History) -> list[dict[str, Any]]:
     sizes, rows = cell_sizes(grown.population), []
     for size in sorted(set(sizes.tolist())):
         scores = grown.scores[sizes == size]
-        scores = scores[scores == scores]
+        scores = scores[np.isfinite(scores)]
         if len(scores):
             rows.append({"level": f"{size}", "networks": len(scores), "mean": float(scores.mean()), "best": float(scores.max())})
     found = random.scores[random.scored]
