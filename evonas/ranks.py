@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import norm, rankdata
 
 
 def normal_scores(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -12,6 +11,8 @@ def normal_scores(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
     Accuracies have a long lower tail, which says nothing about the best networks and to which least squares would give all its weight.
     """
+    from scipy.stats import norm, rankdata  # half a second to import, which `import evonas` and `evonas --help` do not pay
+
     return np.asarray(norm.ppf((rankdata(scores) - 0.5) / len(scores)))
 
 

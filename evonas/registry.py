@@ -18,6 +18,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
 from evonas.errors import UsageError, unknown
+from evonas.rooms import require_ours
 
 T = TypeVar("T")
 
@@ -92,6 +93,7 @@ class Registry(Mapping[str, E]):
     def _load(self) -> None:
         if self._complete:
             return
+        require_ours(self.package.partition(".")[0])
         self._complete = True
         path = importlib.import_module(self.package).__path__
         for module in pkgutil.iter_modules(path):

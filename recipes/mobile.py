@@ -51,7 +51,7 @@ def mobile(
 
     Example: evonas mobile --data digits --budget macs=600k --budget latency=0.03ms --out runs/demo
 
-    On many devices: torchrun --nproc-per-node 4 -m recipes mobile ... (all of them train, the first one searches)
+    On many devices: torchrun --nproc-per-node 4 -m evonas mobile ... (all of them train, the first one searches)
     """
     where = pick_device(asked.device)
     space: dict[str, Any] = {

@@ -6,7 +6,8 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,27 +19,29 @@ from evonas.files import obstacle
 from evonas.redaction import hide
 from evonas.registry import Entry
 from recipes.runner import options as o
-from recipes.runner.measure import measure_device
-from recipes.runner.registry import RECIPES
+from recipes.runner.outline import documented, outlines
 from recipes.runner.signals import Stopped, stoppable
 
 Run = Annotated[str, typer.Argument(help="A run folder.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")]
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True)
-for entry in RECIPES.values():
-    app.command(entry.name)(entry.make)
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"evonas {version('evonas')}")
+        raise typer.Exit
 
 
-@app.callback()
-def options(debug: Debug = False) -> None:
+Version = Annotated[bool, typer.Option("--version", help="Show the version.", callback=_version, is_eager=True)]
+
+
+def options(debug: Debug = False, version: Version = False) -> None:
     """Find small, fast image networks for a stated budget.
 
     Start with `evonas list`, then `evonas mobile --help`.
     """
 
 
-@app.command("list")
 def list_all() -> None:
     """Recipes, search spaces, explorers and data sets, with the papers they come from."""
     from rich.table import Table
@@ -46,6 +49,7 @@ def list_all() -> None:
     from evonas.explorers import EXPLORERS
     from predictors.screens import SCREENS
     from recipes.runner.progress import console
+    from recipes.runner.registry import RECIPES
     from supernet.loading import DATA_SETS
     from supernet.spaces import SPACES
     from supernet.training.registry import WAYS
@@ -60,13 +64,10 @@ def list_all() -> None:
     console.print(f"data: {', '.join(DATA_SETS)}, a folder of images, or an .npz file")
 
 
-app.command("measure")(measure_device)
-
-
-@app.command()
 def report(run: Run) -> None:
     """Write report.html and its pictures of a finished run again, from what its folder holds."""
     from recipes.runner.progress import say
+    from recipes.runner.registry import RECIPES
     from recipes.runner.run_folder import finished, read_result, readable
 
     folder = finished(run)
@@ -74,7 +75,6 @@ def report(run: Run) -> None:
         say(str(RECIPES.pick(read_result(folder / "result.json").get("recipe", "mobile")).page(folder)))
 
 
-@app.command()
 def dashboard(
     run: Run,
     storage: Annotated[
@@ -99,9 +99,59 @@ def dashboard(
     optuna_dashboard.run_server(opened, host=host, port=port)
 
 
+COMMANDS: Mapping[str, Callable[..., None]] = {"list": list_all, "report": report, "dashboard": dashboard}
+MEASURE = "measure"
+
+
+def application(asked: str | None) -> typer.Typer:
+    """The command line. Of what imports torch, for seconds, only the command that is asked for is imported; of others the help is known."""
+    app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True)
+    app.callback()(options)
+    for name, words in _recipes(asked).items():
+        app.command(name, help=words)(_imported(name) if name == asked else _not_asked)
+    for name, command in COMMANDS.items():
+        app.command(name)(command)
+    app.command(MEASURE, help=_words_of_measure())(_imported(MEASURE) if asked == MEASURE else _not_asked)
+    return app
+
+
+def _recipes(asked: str | None) -> dict[str, str]:
+    """The recipes with their help; all that are registered where one is asked for whose name no source shows."""
+    from recipes.runner.registry import RECIPES
+
+    found = outlines()
+    if asked is None or asked in (*found, *COMMANDS, MEASURE):
+        return found
+    return {name: entry.make.__doc__ or "" for name, entry in RECIPES.items()}
+
+
+def _words_of_measure() -> str:
+    return documented(Path(__file__).with_name("measure.py"), "measure_device")
+
+
+def _imported(name: str) -> Callable[..., None]:
+    if name == MEASURE:
+        from recipes.runner.measure import measure_device
+
+        return measure_device
+    from recipes.runner.registry import RECIPES
+
+    return RECIPES[name].make
+
+
+def _not_asked() -> None:
+    """Stands for a command in the list of them."""
+
+
+def _asked(arguments: Sequence[str]) -> str | None:
+    """The command that is asked for, or, by a shell that completes a line, begun."""
+    line = os.environ.get("COMP_WORDS", os.environ.get("_TYPER_COMPLETE_ARGS", "")) if "_EVONAS_COMPLETE" in os.environ else ""
+    words = line.split()[1:] or arguments
+    return words[0] if words and not words[0].startswith("-") else None
+
+
 def main() -> None:
     """Entry point: one line and status 2 for what a user can mend, 128 + its number for a signal; tracebacks with --debug."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
@@ -110,9 +160,9 @@ def main() -> None:
     except UsageError as error:
         _fail(str(error), 2, debug)
     except Stopped as stopped:
-        _stop(str(stopped), 128 + stopped.number, bool(arguments) and arguments[0] in RECIPES)
+        _stop(str(stopped), 128 + stopped.number, _is_recipe(arguments))
     except (KeyboardInterrupt, typer.Abort):
-        _stop("Ctrl-C", 130, bool(arguments) and arguments[0] in RECIPES)
+        _stop("Ctrl-C", 130, _is_recipe(arguments))
     except Exception as error:
         if hasattr(error, "format_message"):
             _fail(f"{error.format_message().rstrip('.')}. See evonas {arguments[0] if arguments else ''} --help.", 2, debug)
@@ -123,15 +173,29 @@ def main() -> None:
 
 
 def _run(arguments: list[str]) -> None:
-    commands = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
     if any("\0" in argument or re.search("[\ud800-\udb7f]", argument) for argument in arguments):
         raise UsageError("An argument holds a character that no file name can have (NUL, half of a pair); expected text.")
-    if arguments and not arguments[0].startswith("-") and arguments[0] not in commands:
-        raise unknown("command", arguments[0], commands)
+    app = application(asked := _asked(arguments))
+    commands = [command.name or "" for command in app.registered_commands]
+    if arguments and asked is not None and asked not in commands:
+        raise unknown("command", asked, commands)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        _require_a_team(asked)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    status = app(arguments, standalone_mode=False)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _require_a_team(asked: str | None) -> None:
+    from recipes.runner.registry import RECIPES
+
     teams = [entry.name for entry in RECIPES.values() if entry.team]
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and (not arguments or arguments[0] not in teams):
+    if asked not in teams:
         raise UsageError(f"Only evonas {' and evonas '.join(teams)} train with many processes; run this command without torchrun.")
-    sys.exit(app(arguments, standalone_mode=False))
+
+
+def _is_recipe(arguments: Sequence[str]) -> bool:
+    return bool(arguments) and arguments[0] not in (*COMMANDS, MEASURE)
 
 
 def _stop(what: str, status: int, recipe: bool) -> None:

@@ -1,6 +1,6 @@
 """Training on many devices: `torchrun` starts one process a device, DistributedDataParallel averages their gradients.
 
-    torchrun --nproc-per-node 4 -m recipes mobile --data cifar10 ...
+    torchrun --nproc-per-node 4 -m evonas mobile --data cifar10 ...
 
 The processes form a team. Each takes its share of every batch and the same path; batch norm takes its statistics over the shares of
 all, so a team trains what one process with the whole batch would. The first process alone reads and writes files and goes on with the

@@ -10,7 +10,7 @@ from unittest import mock
 
 def evonas(*arguments, cwd=None, timeout=300):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-    command = [sys.executable, "-m", "recipes", *map(str, arguments)]
+    command = [sys.executable, "-m", "evonas", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=timeout, env=environment, check=False)
 
 

@@ -10,7 +10,7 @@ from evonas import UsageError
 from evonas.diagnosis import Repeated, Truth, compared, diagnose
 from evonas.ranking import tau
 from recipes.gap import _trained_truth, gap
-from recipes.runner.cli import app
+from recipes.runner.cli import application
 from recipes.runner.pages.gap import in_one_line, write_gap_report
 from recipes.runner.run_folder import RunFolder
 from supernet import two_node
@@ -102,7 +102,7 @@ def test_again_it_does_nothing_new(finished, capsys):
     with pytest.raises(UsageError, match="networks=50, not 60"):
         gap(**{**finished, "networks": 60})
     (run / "report.html").unlink()
-    app(["report", str(run)], standalone_mode=False)
+    application("gap")(["report", str(run)], standalone_mode=False)
     assert (run / "report.html").exists()
 
 

@@ -1,0 +1,68 @@
+"""What is imported when: a person who types `--help` or `import evonas` waits for nothing that is not needed there."""
+
+import inspect
+import json
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = {
+    "torch",
+    "torchvision",
+    "sklearn",
+    "xgboost",
+    "matplotlib",
+    "pandas",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+    "sympy",
+    "jinja2",
+    "scipy.stats",
+    "scipy.optimize",
+    "IPython",
+}
+LIGHT = {  # all that may come with the search, beside the standard library
+    *("evonas", "numpy", "optuna", "deap", "sqlalchemy", "pydantic", "pydantic_core", "psutil", "filelock", "rich", "yaml"),
+    *(
+        "colorlog",
+        "packaging",
+        "tqdm",
+        "typing_extensions",
+        "annotated_types",
+        "typing_inspection",
+        "greenlet",
+        "moocore",
+        "platformdirs",
+        "cffi",
+    ),
+    *("typer", "click", "shellingham", "annotated_doc", "pygments", "markdown_it", "mdurl", "recipes"),
+}
+ASKED = {
+    "import evonas": "import evonas",
+    "evonas --help": "import sys; sys.argv = ['evonas', '--help']\nfrom evonas.__main__ import main\ntry: main()\nexcept SystemExit: pass",
+    "evonas --version": "import sys; sys.argv = ['evonas', '--version']\nfrom evonas.__main__ import main\ntry: main()\nexcept SystemExit: pass",
+}
+TOLD = "\nimport json, sys; print(json.dumps(sorted(sys.modules)))"
+
+
+@pytest.mark.parametrize("what", ASKED)
+def test_only_light_modules_are_imported(what):
+    done = subprocess.run([sys.executable, "-c", ASKED[what] + TOLD], capture_output=True, text=True, check=True)
+    modules = json.loads(done.stdout.splitlines()[-1])
+    assert "numpy" in modules
+    assert not HEAVY & set(modules)
+    standard = sys.stdlib_module_names
+    outer = {name.partition(".")[0] for name in modules if not name.startswith(("_", "__"))}
+    assert outer - standard - LIGHT - {"mypyc"} == set()
+
+
+def test_the_help_that_is_read_from_sources_is_that_of_the_recipes():
+    from recipes.runner.cli import _words_of_measure
+    from recipes.runner.measure import measure_device
+    from recipes.runner.outline import outlines
+    from recipes.runner.registry import RECIPES
+
+    assert outlines() == {name: inspect.getdoc(entry.make) for name, entry in RECIPES.items()}
+    assert _words_of_measure() == inspect.getdoc(measure_device)
