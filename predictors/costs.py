@@ -1,13 +1,14 @@
 """Costs that are counted: multiply-accumulates, parameters and BitOps, from tables over the pieces of a network.
 
-MACs are multiply-accumulates of convolutions and linear layers (what the mobile literature calls FLOPs); parameters are all
-that `Module.parameters()` counts. A network's cost is the sum of its pieces', so a population needs one look-up a piece
-(`evonas.tables`).
+MACs are multiply-accumulates (what the mobile literature calls FLOPs) of whatever multiplies and adds, see
+`predictors.multiply_accumulates`; parameters are all that `Module.parameters()` counts. A network's cost is the sum of its pieces', so a
+population needs one look-up a piece (`evonas.tables`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import nn
 
 from evonas.space import IDLE, SearchSpace
 from evonas.tables import AdditiveCost, CostTable, Part, Shape, tabulate
+from predictors.multiply_accumulates import MacCounter
 
 
 def count_params(module: nn.Module, input_shape: Shape) -> float:
@@ -24,8 +26,15 @@ def count_params(module: nn.Module, input_shape: Shape) -> float:
 
 
 def count_macs(module: nn.Module, input_shape: Shape) -> float:
-    """Multiply-accumulates for one image of `input_shape` (channels, height, width), from the shapes of the layers."""
-    return _count(module, input_shape, lambda layer: 1)
+    """Multiply-accumulates for one image of `input_shape` (channels, height, width), counted while it runs.
+
+    Raises:
+        UsageError: the module does something that cannot be counted.
+    """
+    counter = MacCounter()
+    with _fused_attention(False), counter:
+        _run(module, input_shape)
+    return float(counter.total)
 
 
 def count_bit_ops(module: nn.Module, input_shape: Shape) -> float:
@@ -34,30 +43,45 @@ def count_bit_ops(module: nn.Module, input_shape: Shape) -> float:
     Quantised is a layer that says so by `weight_bits` and `activation_bits`. Layers in full precision count nothing: they are the same
     in all networks of a space, and published figures leave them out (ResNet-18 of 4 bits: 16 times 1.70 G).
     """
-    return _count(module, input_shape, lambda layer: getattr(layer, "weight_bits", 0) * getattr(layer, "activation_bits", 0))
-
-
-def _count(module: nn.Module, input_shape: Shape, weight: Callable[[nn.Module], int]) -> float:
     total = 0
 
     def count(layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         nonlocal total
+        bits = getattr(layer, "weight_bits", 0) * getattr(layer, "activation_bits", 0)
         if isinstance(layer, nn.Conv2d):
             kernel = layer.kernel_size[0] * layer.kernel_size[1]
-            total += weight(layer) * (output.numel() * kernel * layer.in_channels // layer.groups)
+            total += bits * (output.numel() * kernel * layer.in_channels // layer.groups)
         elif isinstance(layer, nn.Linear):
-            total += weight(layer) * output.numel() * layer.in_features
+            total += bits * output.numel() * layer.in_features
 
     hooks = [layer.register_forward_hook(count) for layer in module.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    try:
+        _run(module, input_shape)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return float(total)
+
+
+def _run(module: nn.Module, input_shape: Shape) -> None:
+    """Run a module once on zeros, as in use."""
     training = module.training
     try:
         with torch.no_grad():
             module.eval()(zeros(input_shape, next((p.device for p in module.parameters()), torch.device("cpu"))))
     finally:
         module.train(training)
-        for hook in hooks:
-            hook.remove()
-    return float(total)
+
+
+@contextmanager
+def _fused_attention(enabled: bool) -> Iterator[None]:
+    """Within the block transformer layers run in their plain operations, or in one that tells nothing."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(enabled)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def macs(space: SearchSpace, parts: Sequence[Part]) -> AdditiveCost:

@@ -6,6 +6,7 @@ declared in `Part`s; where options change the shape of what is handed on, the ne
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from evonas.errors import UsageError
+from evonas.errors import UsageError, first_line
+from evonas.space import Choice
 from supernet.slicing import plain
 
 Value = Any  # a tensor (images first), or a tuple of values
@@ -78,6 +80,34 @@ class Block(nn.Module):
         self.shaped_by = tuple(shaped_by)
         self._shapes: dict[tuple[tuple[int, ...], Shape], Shape] = {}
 
+    def require(self, choices: Sequence[Choice]) -> None:
+        """Refuse choices whose options are not what the block has; one for each of `reads`. A block that cannot say accepts all.
+
+        Raises:
+            UsageError: an option that the block lacks, or one too many, or another order.
+        """
+
+    def require_one_shape(self, choices: Sequence[Choice], input_shape: Shape) -> None:
+        """Refuse options that do not take what arrives, or hand on something else than others that are not in `shaped_by`.
+
+        Each option is run once, beside the first ones of the other choices.
+
+        Raises:
+            UsageError: there is such an option; costs and copies of the blocks after it would be those of another network.
+        """
+        first = [0] * len(choices)
+        for position, choice in enumerate(choices):
+            for option in range(len(choice.options)):
+                options = [*first[:position], option, *first[position + 1 :]]
+                named = ", ".join(c.options[o] for c, o in zip(choices, options, strict=True))
+                made = run_once(self.extract(*options, input_shape=input_shape), self.name, named, input_shape)
+                expected = self.hands_on(*options, input_shape=input_shape)
+                if made != expected:
+                    raise UsageError(
+                        f"Option {choice.options[option]!r} of block {self.name!r} hands on {made}, and {choice.options[0]!r} hands on "
+                        f"{expected}; expected one shape (padding, stride?), or shaped_by=[{choice.name!r}] where that is meant."
+                    )
+
     def active(self, *options: int) -> nn.Module:
         """The module that runs for these options, sharing its weights with the supernet; it may be composed anew for every call."""
         raise NotImplementedError(f"The block {type(self).__name__} has no method `active`.")
@@ -127,9 +157,8 @@ class Block(nn.Module):
         """The shape of what the next block gets. Found by running a copy once for every combination of options of `shaped_by`."""
         shaping = tuple(option for name, option in zip(self.reads, options, strict=True) if name in self.shaped_by)
         if (shaping, input_shape) not in self._shapes:
-            module = self.extract(*options, input_shape=input_shape).to("cpu").eval()
-            with torch.no_grad():
-                self._shapes[shaping, input_shape] = shape_of(module(zeros(input_shape)))
+            module = self.extract(*options, input_shape=input_shape)
+            self._shapes[shaping, input_shape] = run_once(module, self.name, ", ".join(map(str, options)), input_shape)
         return self._shapes[shaping, input_shape]
 
 
@@ -144,16 +173,20 @@ class ChoiceBlock(Block):
 
     def __init__(self, name: str, reads: str, options: Mapping[str, nn.Module]) -> None:
         super().__init__(name, [reads])
-        self.options = nn.ModuleDict(options)
-        self._in_order = tuple(options)
+        self.options = registered(options)
+        self._keys, self._in_order = tuple(self.options), tuple(options)
+
+    def require(self, choices: Sequence[Choice]) -> None:
+        """See `Block.require`."""
+        require_options(self.name, choices[0], self._in_order)
 
     def active(self, *options: int) -> nn.Module:
         """See `Block.active`."""
-        return self.options[self._in_order[options[0]]]
+        return self.options[self._keys[options[0]]]
 
     def mixture(self, x: Value, *weights: Tensor) -> Value:
         """See `Block.mixture`."""
-        return mixed(x, (self.options[name] for name in self._in_order), weights[0])
+        return mixed(x, self.options.values(), weights[0])
 
 
 class PathsBlock(Block):
@@ -170,6 +203,15 @@ class PathsBlock(Block):
         super().__init__(name, reads)
         self.shared = shared
         self._paths = dict(paths)
+
+    def require(self, choices: Sequence[Choice]) -> None:
+        """See `Block.require`."""
+        wanted = set(itertools.product(*(range(len(choice.options)) for choice in choices)))
+        if wanted != set(self._paths):
+            raise UsageError(
+                f"Block {self.name!r} has modules for {len(self._paths)} combinations of options of {', '.join(self.reads)}; expected "
+                f"{len(wanted)}, one for each, beginning with {min(wanted)}."
+            )
 
     def active(self, *options: int) -> nn.Module:
         """See `Block.active`."""
@@ -195,6 +237,46 @@ class FixedBlock(Block):
     def mixture(self, x: Value, *weights: Tensor) -> Value:
         """There is nothing to mix."""
         return self.module(x)
+
+
+def registered(options: Mapping[str, nn.Module]) -> nn.ModuleDict:
+    """The options in their order, under their names where PyTorch lets a module have that name, and numbered where it does not."""
+    names = [name if name and "." not in name and not hasattr(nn.ModuleDict, name) else f"#{i}" for i, name in enumerate(options)]
+    return nn.ModuleDict(dict(zip(names, options.values(), strict=True)))
+
+
+def require_options(block: str, choice: Choice, offered: Sequence[str]) -> None:
+    """Refuse a choice whose options are not those that a block offers for it, in their order.
+
+    Raises:
+        UsageError: they differ.
+    """
+    if tuple(offered) != choice.options:
+        raise UsageError(
+            f"Block {block!r} offers {', '.join(offered)} for the choice {choice.name!r}, whose options are "
+            f"{', '.join(choice.options)}; expected the same in the same order."
+        )
+
+
+def run_once(module: nn.Module, block: str, options: str, input_shape: Shape) -> Shape:
+    """The shape of what a module that stands alone makes of what arrives.
+
+    Args:
+        module: is moved to the CPU, and left in its mode for use.
+        block, options: where it comes from, for people.
+        input_shape: of what arrives.
+
+    Raises:
+        UsageError: the module does not take it.
+    """
+    try:
+        with torch.no_grad():
+            return shape_of(module.to("cpu").eval()(zeros(input_shape)))
+    except RuntimeError as error:
+        raise UsageError(
+            f"Block {block!r}{f' with {options}' if options else ''} does not take what arrives, shape {input_shape} for an image: "
+            f"{first_line(error)}. Expected it to fit what the block before hands on."
+        ) from error
 
 
 def mixed(x: Value, options: Iterable[nn.Module], weights: Tensor) -> Tensor:

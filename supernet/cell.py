@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from evonas.errors import UsageError
-from supernet.blocks import Block, FixedBlock, Part, Shape, Value, mixed, shape_of, zeros
+from evonas.space import Choice
+from supernet.blocks import Block, FixedBlock, Part, Shape, Value, mixed, registered, require_options, run_once, shape_of, zeros
 from supernet.slicing import plain
 
 Edge = tuple[int, int]  # (source, target), source < target; what is read enters the first nodes
@@ -139,9 +140,27 @@ class CellBlock(Block):
         self.read = len(adapters) or 1
         self.options = tuple(tuple(options.values()) for options in operators)
         self.operators = nn.ModuleList(
-            nn.ModuleDict({option: module for option, module in options.items() if module is not None}) for options in operators
+            registered({option: module for option, module in options.items() if module is not None}) for options in operators
         )
         self.adapters = nn.ModuleList(adapters)
+        self._names = tuple(map(tuple, operators))
+
+    def require(self, choices: Sequence[Choice]) -> None:
+        """See `Block.require`."""
+        for choice, names in zip(choices, self._names, strict=True):
+            require_options(self.name, choice, names)
+
+    def require_one_shape(self, choices: Sequence[Choice], input_shape: Shape) -> None:
+        """See `Block.require_one_shape`: every operator keeps the channels and divides the map by the stride of its edge."""
+        for i, part in enumerate(self.parts(input_shape)[len(self.adapters) :]):
+            channels, *size = part.input_shape
+            expected = (channels, *(-(-pixels // self._stride(self.edges[i])) for pixels in size))
+            for option, name in enumerate(self._names[i]):
+                if (
+                    self.options[i][option] is not None
+                    and (made := run_once(part.build(option), part.name, name, part.input_shape)) != expected
+                ):
+                    raise UsageError(f"Operator {name!r} of {part.name!r} makes {made} of {part.input_shape}; expected {expected}.")
 
     def active(self, *options: int) -> nn.Module:
         """See `Block.active`; composed anew, it holds the supernet's own operators."""

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import itertools
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from evonas.errors import UsageError
 from evonas.space import Architecture, Population, SearchSpace
-from supernet.blocks import Block, Mixture, Part, Shape, Value
+from supernet.blocks import Block, Mixture, Part, Shape, Value, shape_of
 from supernet.initialisation import initialise
 
 Selection = Architecture | npt.NDArray[np.int64] | Mixture
@@ -48,6 +48,8 @@ class ChainSupernet(nn.Module):
         self.columns: tuple[tuple[int, ...], ...] = tuple(tuple(position[name] for name in block.reads) for block in blocks)
         if unread := set(range(len(space))) - {column for columns in self.columns for column in columns}:
             raise UsageError(f"No block reads the choice {space.names[min(unread)]!r}; every choice must be read by a block.")
+        for block, columns in zip(self.chain, self.columns, strict=True):
+            block.require([space.choices[column] for column in columns])
         initialise(self, seed)
 
     def forward(self, x: Tensor, selection: Selection) -> Tensor:
@@ -65,21 +67,27 @@ class ChainSupernet(nn.Module):
             UsageError: a selection that does not fit the space or the images, or a mixture where a block's options cannot be mixed.
         """
         value: Value = x
+        for block, run, options in self._runs(len(x), selection):
+            try:
+                value = run(value, *options)
+            except RuntimeError as error:
+                error.add_note(f"evonas: in block {block.name!r}, which got a value of shape {shape_of(value)} for an image")
+                raise
+        return cast(Tensor, value)
+
+    def _runs(self, images: int, selection: Selection) -> list[tuple[Block, Callable[..., Value], list[Any]]]:
+        """Every block with how it runs and, beside what arrives, on what."""
+        chain = list(zip(self.chain, self.columns, strict=True))
         if isinstance(selection, Mixture):
             self._require_length(len(selection.weights))
-            for block, columns in zip(self.chain, self.columns, strict=True):
-                value = block.mixture(value, *(selection.weights[column] for column in columns))
-        elif isinstance(selection, np.ndarray) and selection.ndim == 2:
+            return [(block, block.mixture, [selection.weights[column] for column in columns]) for block, columns in chain]
+        if isinstance(selection, np.ndarray) and selection.ndim == 2:
             self._require_length(selection.shape[1])
-            if len(selection) != len(x):
-                raise UsageError(f"Got architectures for {len(selection)} images, and {len(x)} images; expected one for each.")
-            for block, columns in zip(self.chain, self.columns, strict=True):
-                value = block.per_image(value, *(selection[:, column] for column in columns))
-        else:
-            self._require_length(len(selection))
-            for block, columns in zip(self.chain, self.columns, strict=True):
-                value = block(value, *(int(selection[column]) for column in columns))
-        return cast(Tensor, value)
+            if len(selection) != images:
+                raise UsageError(f"Got architectures for {len(selection)} images, and {images} images; expected one for each.")
+            return [(block, block.per_image, [selection[:, column] for column in columns]) for block, columns in chain]
+        self._require_length(len(selection))
+        return [(block, block, [int(selection[column]) for column in columns]) for block, columns in chain]
 
     def active(self, selection: Architecture | npt.NDArray[np.int64], start: int = 0) -> list[nn.Module]:
         """The modules of a path from a block on, one a block, sharing their weights with the supernet."""
@@ -111,7 +119,12 @@ class ChainSupernet(nn.Module):
         return self.subnet(architecture, fresh_seed=seed)
 
     def parts(self) -> list[Part]:
-        """The pieces of all blocks with the shapes that may reach them, for tables of costs; see `evonas.tables`."""
+        """The pieces of all blocks with the shapes that may reach them, for tables of costs; see `evonas.tables`.
+
+        Raises:
+            UsageError: a block does not take what the one before hands on, options of a block hand on different shapes and it does not say
+                so, or the last one makes no logits.
+        """
         found: list[Part] = []
         states: tuple[Shape, ...] = (self.image_shape,)
         for block, columns in zip(self.chain, self.columns, strict=True):
@@ -119,10 +132,14 @@ class ChainSupernet(nn.Module):
             for pieces in zip(*by_state, strict=True):
                 choices = tuple(columns[i] for i in pieces[0].choices)
                 found.append(replace(pieces[0], choices=choices, input_shapes=tuple(piece.input_shape for piece in pieces)))
+            for shape in states:
+                block.require_one_shape([self.space.choices[column] for column in columns], shape)
             arriving, states, following = states, *self._following(block, columns, states)
             if len(arriving) > 1 or len(states) > 1:
                 shaping = tuple(columns[block.reads.index(name)] for name in block.shaped_by)
                 found.append(Part(f"{block.name}, shape", shaping, arriving, _nothing, following))
+        if any(len(shape) != 1 for shape in states):
+            raise UsageError(f"The last block, {self.chain[-1].name!r}, hands on {states[0]} for an image; expected logits, one a class.")
         return found
 
     def _following(self, block: Block, columns: tuple[int, ...], states: tuple[Shape, ...]) -> tuple[tuple[Shape, ...], Population]:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+NORMS = (nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm)
 Activation = Callable[..., nn.Module]  # a class such as nn.ReLU, which takes inplace
 
 
@@ -25,6 +26,27 @@ class SqueezeExcite(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         gate = torch.relu(self.reduce(x.mean((2, 3), keepdim=True)))
         return x * torch.sigmoid(self.expand(gate))
+
+
+class Residual(nn.Module):
+    """What comes in plus what a branch makes of it; it begins as the identity where the branch has a norm (`supernet.initialisation`).
+
+    Args:
+        branch: keeps the shape; its last norm begins at 0.
+    """
+
+    def __init__(self, branch: nn.Module) -> None:
+        super().__init__()
+        self.branch = branch
+
+    @property
+    def residual_norm(self) -> nn.Module | None:
+        """The last norm of the branch."""
+        norms = [layer for layer in self.branch.modules() if isinstance(layer, NORMS) and layer.weight is not None]
+        return norms[-1] if norms else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.branch(x)
 
 
 class InvertedResidual(nn.Module):
@@ -57,6 +79,11 @@ class InvertedResidual(nn.Module):
         self.depthwise = conv_bn(hidden, hidden, kernel, stride=stride, groups=hidden, activation=activation)
         self.squeeze_excite = SqueezeExcite(hidden, max(in_channels // 4, 4)) if squeeze_excite else nn.Identity()
         self.project = conv_bn(hidden, out_channels, 1, activation=None)
+
+    @property
+    def residual_norm(self) -> nn.Module | None:
+        """The last norm of the residual branch; see `supernet.initialisation`."""
+        return self.project[1] if self.residual else None
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.project(self.squeeze_excite(self.depthwise(self.expand(x))))

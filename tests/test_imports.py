@@ -39,11 +39,13 @@ LIGHT = {  # all that may come with the search, beside the standard library
     ),
     *("typer", "click", "shellingham", "annotated_doc", "pygments", "markdown_it", "mdurl", "recipes"),
 }
-ASKED = {
-    "import evonas": "import evonas",
-    "evonas --help": "import sys; sys.argv = ['evonas', '--help']\nfrom evonas.__main__ import main\ntry: main()\nexcept SystemExit: pass",
-    "evonas --version": "import sys; sys.argv = ['evonas', '--version']\nfrom evonas.__main__ import main\ntry: main()\nexcept SystemExit: pass",
-}
+COMMAND = """
+import sys; sys.argv = ["evonas", "{}"]
+from evonas.__main__ import main
+try: main()
+except SystemExit: pass
+"""
+ASKED = {"import evonas": "import evonas", **{f"evonas {option}": COMMAND.format(option) for option in ("--help", "--version")}}
 TOLD = "\nimport json, sys; print(json.dumps(sorted(sys.modules)))"
 
 

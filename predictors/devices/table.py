@@ -113,6 +113,7 @@ def read_table(path: Path, space: SearchSpace) -> LatencyTable:
     """
     content = read_as(path, LatencyFile)
     tables: list[CostTable] = []
+    _require_this_space(path, content, space)
     for names, entries in content.choices.items():
         columns = tuple(_column(path, space, name) for name in names.split(JOINED))
         if len(set(columns)) < len(columns):
@@ -251,6 +252,22 @@ def _entries(space: SearchSpace, columns: Sequence[int], *, allowed_only: bool =
     if path is not None and math.prod(map(len, options)) > MOST_ENTRIES:
         raise UsageError(f"{path} has a table over {len(columns)} choices together; expected at most {MOST_ENTRIES:,} entries.")
     return [JOINED.join(pair) for pair in itertools.product(*options)]
+
+
+def _require_this_space(path: Path, content: LatencyFile, space: SearchSpace) -> None:
+    """Refuse a table of another space or layout in these words; a single wrong name is answered by the nearest right one.
+
+    Raises:
+        UsageError: more than one choice is strange or missing.
+    """
+    told = {name for names in content.choices for name in names.split(JOINED)} | {name for e in content.by_state for name in e.choices}
+    strange, missing = [name for name in told if name not in space.names], [name for name in space.names if name not in told]
+    if len(strange) + len(missing) > 2:
+        raise UsageError(
+            f"{path} is a table of another space or layout: {len(strange)} of its {len(told)} choices are not among the {len(space)} here, "
+            f"and {len(missing)} of those are not in it{f' ({missing[0]}, ...)' if missing else ''}. Expected one of the same --layout, "
+            f"--widths and --depths; a run without a table leaves a latency.json, which shows the form."
+        )
 
 
 def _column(path: Path, space: SearchSpace, name: str) -> int:

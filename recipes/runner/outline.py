@@ -19,8 +19,8 @@ RECIPES_FOLDER = Path(__file__).parents[1]
 def outlines() -> dict[str, str]:
     """The docstring of every recipe by its name, in alphabetical order.
 
-    Those are found whose decorator names them in so many letters, `@recipe("mobile", ...)`, here and in the modules that other packages name
-    as entry points. `recipes.runner.registry.RECIPES` knows all of them.
+    Those are found whose decorator names them in so many letters, `@recipe("mobile", ...)`, here and in the modules that other packages
+    name as entry points. `recipes.runner.registry.RECIPES` knows all of them.
     """
     return dict(sorted(item for file in _sources() for item in _recipes(file)))
 
@@ -50,7 +50,9 @@ def _recipes(file: Path) -> Iterator[tuple[str, str]]:
     except (OSError, SyntaxError, ValueError):
         return
     for function in tree.body:
-        for call in function.decorator_list if isinstance(function, ast.FunctionDef) else ():
+        if not isinstance(function, ast.FunctionDef):
+            continue
+        for call in function.decorator_list:
             if isinstance(call, ast.Call) and ast.unparse(call.func).split(".")[-1] == "recipe":
                 name = call.args[0] if call.args else next((key.value for key in call.keywords if key.arg == "name"), None)
                 if isinstance(name, ast.Constant) and isinstance(name.value, str):
