@@ -19,6 +19,7 @@ from evonas.explorers import (
     RandomExplorer,
     ScreenedExplorer,
 )
+from evonas.find import Found, find
 from evonas.graph import Graph
 from evonas.profile import check_reachable, parse_bounds, profile
 from evonas.search import Fitness, SearchResult, search
@@ -42,6 +43,7 @@ __all__ = [
     "EvolutionExplorer",
     "Explorer",
     "Fitness",
+    "Found",
     "Graph",
     "History",
     "ParetoExplorer",
@@ -54,6 +56,7 @@ __all__ = [
     "SearchSpace",
     "UsageError",
     "check_reachable",
+    "find",
     "format_quantity",
     "open_study",
     "parse_bounds",

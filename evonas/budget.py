@@ -177,6 +177,9 @@ class Budget:
     def __str__(self) -> str:
         return ", ".join(map(str, self.bounds)) or "no bounds"
 
+    def __repr__(self) -> str:
+        return f"Budget({self}; costs: {', '.join(self.costs) or 'none'})"
+
     @property
     def units(self) -> dict[str, str]:
         """The unit of every cost; "" for a plain count."""

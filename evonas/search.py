@@ -70,6 +70,9 @@ class SearchResult:
     rejected: int
     stopped: str
 
+    def __repr__(self) -> str:
+        return f"SearchResult({self.evaluations} evaluations, {self.history.best_in_words()}, stopped: {self.stopped})"
+
 
 @dataclass(frozen=True)
 class _Claim:

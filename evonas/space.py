@@ -68,6 +68,10 @@ class SearchSpace:
         if self.graph is not None and len(self.graph.edges) != len(self.choices):
             raise UsageError(f"The graph has {len(self.graph.edges)} edges for {len(self.choices)} choices; expected one for each.")
 
+    def __repr__(self) -> str:
+        told = ", ".join(f"{choice.name} ({len(choice.options)} options)" for choice in self.choices[:2])
+        return f"SearchSpace({len(self)} choices, {self.count():.4g} architectures: {told}{', ...' if len(self) > 2 else ''})"
+
     def __len__(self) -> int:
         """The number of choices."""
         return len(self.choices)

@@ -51,6 +51,13 @@ class History:
     population: Population
     scores: npt.NDArray[np.float64]
 
+    def __repr__(self) -> str:
+        return f"History({len(self.numbers)} trials, {self.best_in_words()})"
+
+    def best_in_words(self) -> str:
+        """The best score, or that there is none."""
+        return f"best score {np.nanmax(self.scores):.4g}" if np.isfinite(self.scores).any() else "nothing scored"
+
     @classmethod
     def of(cls, study: optuna.Study, space: SearchSpace, start: int | None = None) -> History:
         """The trials of `study` (those numbered below `start`) that carry every choice of the space and repeat no other."""

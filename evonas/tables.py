@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evonas.space import Architecture, Population, SearchSpace
+from evonas.units import format_quantity
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -69,6 +70,9 @@ class AdditiveCost:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tables", tuple(CostTable(*table) for table in self.tables))
+
+    def __repr__(self) -> str:
+        return f"AdditiveCost({len(self.tables)} tables, {format_quantity(self.constant, self.unit)} in every network)"
 
     def __call__(self, population: Population) -> Floats:
         """The cost of every row: shape (n,)."""

@@ -42,7 +42,7 @@ from recipes.runner import options as o
 from recipes.runner.asked import AskedUnderBudget
 from recipes.runner.delivery import deliver, versions
 from recipes.runner.pages.flash import accuracy_model, write_flash_report
-from recipes.runner.progress import bar, say, show_profile
+from recipes.runner.progress import bar, best_so_far, say, show_profile
 from recipes.runner.registry import recipe
 from recipes.runner.run_folder import RunFolder, read_result
 from recipes.runner.training import train_into
@@ -215,7 +215,7 @@ def _samples(run: RunFolder, family: SkipFamily, images: ImageData, costs: dict[
             study=open_study(run / "study.log", "samples"),
             budget=budget,
             batch=1,
-            on_progress=lambda done, best: update(done / samples, f"best {100 * best:.1f} %"),
+            on_progress=lambda done, best: update(done / samples, best_so_far(best)),
         )
 
 

@@ -30,7 +30,7 @@ from recipes.runner import options as o
 from recipes.runner.asked import Asked
 from recipes.runner.delivery import versions
 from recipes.runner.pages.gap import in_one_line, write_gap_report
-from recipes.runner.progress import bar, say
+from recipes.runner.progress import bar, best_so_far, say
 from recipes.runner.registry import recipe
 from recipes.runner.run_folder import RunFolder
 from recipes.runner.training import train_into
@@ -201,7 +201,7 @@ def _trained_truth(run: RunFolder, supernet: ChainSupernet, images: ImageData, n
         with bar(f"train alone {number + 1}/{trainings}") as update:
 
             def show(done: int, best: float, update: Any = update) -> None:
-                update(done / networks, f"best {100 * best:.1f} %")
+                update(done / networks, best_so_far(best))
 
             found = search(
                 supernet.space,

@@ -34,7 +34,7 @@ from recipes.runner import options as o
 from recipes.runner.asked import AskedUnderBudget
 from recipes.runner.delivery import deliver, versions
 from recipes.runner.pages.pnas import levels_of, write_pnas_report
-from recipes.runner.progress import bar, say, show_profile
+from recipes.runner.progress import bar, best_so_far, say, show_profile
 from recipes.runner.registry import recipe
 from recipes.runner.run_folder import JOURNAL, RunFolder
 from recipes.runner.training import train_into
@@ -232,7 +232,7 @@ def _trained(run: RunFolder, study: str, what: str, explorer: Any, fitness: Trai
             study=open_study(run / JOURNAL, study),
             budget=explorer.budget,
             batch=1,
-            on_progress=lambda done, best: update(done / evaluations, f"{done} of {evaluations}, best {100 * best:.1f} %"),
+            on_progress=lambda done, best: update(done / evaluations, f"{done} of {evaluations} {best_so_far(best)}"),
             on_note=say,
         ).history
 

@@ -1,5 +1,7 @@
 """supernet: networks that contain networks, ways of training them, and the fitness they give."""
 
+from supernet.blocks import Block, ChoiceBlock, FixedBlock, Mixture, Part, PathsBlock
+from supernet.cell import CellBlock
 from supernet.chain import ChainSupernet
 from supernet.data import ImageData
 from supernet.device import pick_device
@@ -8,7 +10,8 @@ from supernet.evaluation import accuracy, recalibrate
 from supernet.fine_tuning import FineTunedFitness
 from supernet.fitness import InheritedFitness, score_one_by_one
 from supernet.loading import load
-from supernet.spaces import darts, macro, mbconv, nasbench201, pnas_cells, quantised, shuffle, skip_cells, two_node
+from supernet.operators import InvertedResidual, Residual, SqueezeExcite, conv_bn
+from supernet.spaces import darts, macro, mbconv, nasbench201, pnas_cells, quantised, shuffle, skip_cells, space, two_node
 from supernet.training.binned import BinnedPaths
 from supernet.training.fair import FairPaths
 from supernet.training.learned_mixtures import LearnedMixtures
@@ -21,19 +24,30 @@ from supernet.training.warm_up import WarmUp
 
 __all__ = [
     "BinnedPaths",
+    "Block",
+    "CellBlock",
     "ChainSupernet",
+    "ChoiceBlock",
     "FairPaths",
     "FineTunedFitness",
+    "FixedBlock",
     "ImageData",
     "InheritedFitness",
+    "InvertedResidual",
     "LearnedMixtures",
+    "Mixture",
     "OrderedPaths",
+    "Part",
+    "PathsBlock",
+    "Residual",
     "SelfEvaluated",
+    "SqueezeExcite",
     "StandAlone",
     "TrainedFitness",
     "UniformPaths",
     "WarmUp",
     "accuracy",
+    "conv_bn",
     "darts",
     "load",
     "macro",
@@ -46,6 +60,7 @@ __all__ = [
     "score_one_by_one",
     "shuffle",
     "skip_cells",
+    "space",
     "split",
     "train",
     "two_node",

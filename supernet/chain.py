@@ -52,6 +52,11 @@ class ChainSupernet(nn.Module):
             block.require([space.choices[column] for column in columns])
         initialise(self, seed)
 
+    def __repr__(self) -> str:
+        weights = sum(parameter.numel() for parameter in self.parameters())
+        shape = "x".join(map(str, self.image_shape))
+        return f"{type(self).__name__}({len(self.chain)} blocks on {shape}, {weights:,} parameters, {self.space!r})"
+
     def forward(self, x: Tensor, selection: Selection) -> Tensor:
         """Logits of what a selection activates.
 

@@ -59,6 +59,9 @@ class TensorPart:
     padding: int = 0
     flip: bool = False
 
+    def __repr__(self) -> str:
+        return f"TensorPart({len(self):,} images of {'x'.join(map(str, self.images.shape[1:]))}, {self.images.dtype})"
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -134,6 +137,9 @@ class FolderPart:
     scale: Tensor
     workers: int
 
+    def __repr__(self) -> str:
+        return f"FolderPart({len(self):,} images in files)"
+
     def __len__(self) -> int:
         return len(self.rows)
 
@@ -192,3 +198,7 @@ class ImageData:
     test: Part
     classes: tuple[str, ...]
     image_shape: tuple[int, int, int]
+
+    def __repr__(self) -> str:
+        parts = f"{len(self.train):,} train, {len(self.search):,} search and {len(self.test):,} test images"
+        return f"ImageData({self.name}: {parts} of {'x'.join(map(str, self.image_shape))}, {len(self.classes)} classes)"

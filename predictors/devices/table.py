@@ -72,6 +72,9 @@ class LatencyTable:
     residual: Residual | None = None
     unit: str = "ms"
 
+    def __repr__(self) -> str:
+        return f"LatencyTable({self.device}: {self.residual or 'not corrected'})"
+
     def __call__(self, population: Population) -> npt.NDArray[np.float64]:
         """Milliseconds of every row: shape (n,)."""
         return self.intercept + self.slope * self.blocks(population)

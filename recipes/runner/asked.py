@@ -26,6 +26,7 @@ class Asked:
     image_size: o.ImageSize = None
     fresh: o.Fresh = False
     device: o.Device = "auto"
+    dry_run: o.DryRun = False
     recipe: str = ""
     arguments: Mapping[str, Any] = field(default_factory=dict)
 

@@ -138,8 +138,10 @@ def deliver(
         family: name of the space in `supernet.spaces.SPACES`.
 
     Raises:
-        UsageError: the ONNX file computes something else than PyTorch.
+        UsageError: the space is not registered or, made again from its arguments, gives another network; or the ONNX file computes
+            something else than PyTorch.
     """
+    require_registered(family)
     network = network.to("cpu").to(memory_format=torch.contiguous_format).eval()
     first = data.train.head(1)
     content = {
@@ -153,6 +155,7 @@ def deliver(
         "weights": network.state_dict(),
     }
     save_archive(folder / "model.pt", content)
+    _read_back(network, data, folder / "model.pt")
     runtime.export(network, data.image_shape, folder / "model.onnx", dynamic_batch=True)
     images, _ = next(iter(data.test.batches(16, torch.device("cpu"))))
     found, logits = runtime.differences(network, folder / "model.onnx", images)
@@ -165,6 +168,35 @@ def deliver(
         (folder / "model.onnx").unlink()
         raise UsageError(f"The exported network differs from PyTorch's {wrong}.")
     return difference
+
+
+def require_registered(family: str) -> None:
+    """Refuse a space that `load_model` could not make again.
+
+    Raises:
+        UsageError: nobody registered it.
+    """
+    if family not in SPACES:
+        raise UsageError(
+            f"The space {family!r} is not registered, so that nobody could read what is delivered; expected one of {', '.join(SPACES)}, or "
+            f"your function that makes it with the decorator @supernet.space({family!r}, summary=...)."
+        )
+
+
+def _read_back(network: nn.Module, data: ImageData, path: Path) -> None:
+    """Refuse a `model.pt` that does not give the network again."""
+    images, _ = next(iter(data.test.batches(16, torch.device("cpu"))))
+    try:
+        with torch.no_grad():
+            same = torch.allclose(load_model(path)(images), network(images), atol=1e-6)
+        wrong = None if same else "it computes something else"
+    except UsageError as error:
+        wrong = str(error)
+    if wrong is not None:
+        path.unlink()
+        raise UsageError(
+            f"The network cannot be read back from model.pt: {wrong} Expected a space that its arguments, as plain data, make again."
+        )
 
 
 def write_result(
@@ -221,7 +253,13 @@ def load_model(path: str | Path) -> nn.Module:
         raise UsageError(f"There is no file {path}; expected the model.pt of a finished run.")
     content = load_archive(path, "Expected the model.pt of a finished run.")
     try:
-        make = SPACES.pick(content.get("family", "mbconv")).make
+        name = content.get("family", "mbconv")
+        if name not in SPACES:
+            raise UsageError(
+                f"{path} holds a network of the space {name!r}, which is not registered here; expected the module that defines it to be "
+                f"imported first (or named as an entry point, see evonas list)."
+            )
+        make = SPACES[name].make
         family: Family = make(tuple(content["image_shape"]), len(content["classes"]), **content["space"])
         network = family.network(family.space.from_names(content["architecture"]))
         network.load_state_dict(content["weights"])

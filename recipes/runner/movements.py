@@ -198,7 +198,7 @@ def search_beside_random(
         with bar(what) as update:
 
             def show(done: int, best: float, update: Any = update) -> None:
-                update(done / evaluations, f"best {best:.2f}")
+                update(done / evaluations, "" if math.isnan(best) else f"best {best:.2f}")
 
             results.append(
                 search(
@@ -252,7 +252,7 @@ def _latency(run: RunFolder, supernet: ChainSupernet, asked: AskedOneShot) -> La
         for note in notes:
             say(note)
         return learned
-    if asked.storage is None:
+    if asked.storage is None or asked.dry_run:
         return _measured(supernet, asked.seed)
     study = studies_of(run.path, asked.storage, asked.study, trusted=asked.trust_storage)[0]
     known = patiently(lambda: agreed(study, LATENCY), say)

@@ -12,30 +12,36 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import optuna
 from torch import nn
+from torch.distributed import is_initialized
 
 from evonas import Budget, Explorer
 from evonas.budget import Cost
+from evonas.errors import UsageError
 from evonas.explorers.screened import Predictor
+from evonas.extremes import cheapest_and_dearest
 from evonas.fusion import fused_costs
 from evonas.hand_made import hand_made
+from evonas.sampling import draw_feasible
 from evonas.space import Architecture
 from evonas.storage import patiently
 from predictors.costs import operators
 from predictors.devices import runtime
 from recipes.runner import movements
 from recipes.runner.asked import AskedOneShot
-from recipes.runner.delivery import deliver, write_result
+from recipes.runner.delivery import deliver, require_registered, write_result
 from recipes.runner.final_training import FinalTraining
-from recipes.runner.finalists import choose, crown, decide, judged, told
+from recipes.runner.finalists import choose, crown, decide, judged, rungs, told
+from recipes.runner.forecast import foretell, keep, scoring_seconds, training_seconds
 from recipes.runner.pages.one_shot import write_report
 from recipes.runner.peers import tell, train_peers
-from recipes.runner.progress import say
+from recipes.runner.progress import say, whole_run
 from recipes.runner.recorded import recorder
 from recipes.runner.run_folder import RunFolder, keep_copy
-from recipes.runner.scoring import scored_by
-from recipes.runner.teacher import NONE, appointed, given
+from recipes.runner.scoring import REFERENCE, scored_by
+from recipes.runner.teacher import LARGEST, NONE, appointed, given
 from supernet import ImageData, InheritedFitness, StandAlone, accuracy, train
 from supernet.chain import ChainSupernet
 from supernet.training.checkpoint import restore
@@ -91,7 +97,10 @@ def one_shot(job: OneShot, images: ImageData, asked: AskedOneShot) -> None:
         images: to train, search and test on.
         asked: what the run was asked for.
     """
-    supernet, where = job.supernet, job.training["device"]
+    require_registered(job.family)
+    if asked.dry_run and is_initialized():
+        raise UsageError("A dry run times its movements in one process; expected it without torchrun.")
+    supernet = job.supernet
     identity = {"data": asked.data, "image_shape": list(images.image_shape), "classes": list(images.classes), **job.space}
     identity = {**(job.trained_as or {}), **identity}
     training = FinalTraining(supernet, job.retrain_way, images, asked.inherit, job.retraining, given(job.teacher, images))
@@ -113,25 +122,73 @@ def one_shot(job: OneShot, images: ImageData, asked: AskedOneShot) -> None:
             "explorer": type(explorer).__name__,
         }
         search |= {"seed": asked.seed, "evaluations": asked.evaluations, movements.RANKED_BY: "fused likelihood"}
-        studies, whole = movements.begin(run, limits, supernet.space, asked, plain(search)), supernet.space
+        foretold = {} if is_initialized() else foretell(run, _foretold(job, images, asked, limits), dry=asked.dry_run)
+        if asked.dry_run:
+            return
+        studies = movements.begin(run, limits, supernet.space, asked, plain(search))
+        keep(run, foretold)
+        with whole_run(foretold):
+            explorer, chosen, baseline = _searched(run, job, images, asked, identity, limits.budget, studies)
+            _finals(run, job, images, asked, limits, studies, explorer, chosen, baseline, training)
 
-        watched = {"on_record": recorder(run.path, whole, limits.budget)} if type(job.way).record is not Way.record else {}
-        movements.train_supernet(run, supernet, job.way, images, identity, asked, studies, **job.training, **watched)
-        movements.after_narrowing(whole, supernet, limits.budget)
 
-        calibration = images.train.head(job.calibration_images)
-        inherited = InheritedFitness(supernet, images.search.head(len(images.search)), calibration, device=where)
-        explorer = job.explorer(limits.budget)
-        cheap = fused_costs(job.costs, operators(supernet.space))
-        by_hand = hand_made(supernet.space, limits.budget, size=cheap[0], depth=cheap[-1])
-        explorer.try_first(by_hand)
-        fitness, reference = scored_by(run, inherited, cheap, explorer, studies[0], asked.evaluations)
-        found, control = movements.search_beside_random(
-            explorer, fitness, reference, studies, asked.evaluations, shared=asked.storage is not None
-        )
+def _foretold(job: OneShot, images: ImageData, asked: AskedOneShot, limits: movements.Limits) -> dict[str, Callable[[], float]]:
+    """How to time each movement."""
+    supernet, where, reference = job.supernet, job.training["device"], min(REFERENCE, asked.evaluations)
+    typical = draw_feasible(supernet.space, limits.budget, 1, np.random.default_rng(asked.seed))[0]
+    largest = cheapest_and_dearest(supernet.space, next(iter(job.costs.values())), Budget())[1]
 
-        chosen = choose(run, explorer, found, studies[0], measuring(job, images, asked), by_hand, wanted=asked.finalists)
-        _finals(run, job, images, asked, limits, studies, explorer, chosen, movements.best_of(studies[1], control), training)
+    def search(networks: int, together: int) -> Callable[[], float]:
+        return lambda: scoring_seconds(supernet, images, networks, together, job.calibration_images, where)
+
+    def alone(row: Architecture, epochs: int) -> float:
+        network = supernet.network(row, seed=asked.seed)
+        return training_seconds(network, job.retrain_way, images.train, **{**job.retraining, "epochs": epochs}) if epochs else 0.0
+
+    epochs = job.retraining["epochs"]
+    generation = job.explorer(limits.budget).generation_size
+    short, left = 0, asked.finalists
+    for each, kept in rungs(epochs, asked.finalists):
+        short, left = short + left * each, kept
+    return {
+        "train supernet": lambda: 0.0 if asked.from_run else training_seconds(supernet, job.way, images.train, **job.training),
+        "reference networks": search(reference, reference),
+        "search": search(asked.evaluations, generation),
+        "random baseline": search(asked.evaluations - reference, generation),
+        "train teacher": lambda: alone(largest, epochs) if job.teacher == LARGEST else 0.0,
+        "finalists": lambda: alone(typical, short),
+        "train winner": lambda: alone(typical, epochs),
+        "peers": lambda: alone(typical, asked.peers * epochs),
+    }
+
+
+def _searched(
+    run: RunFolder,
+    job: OneShot,
+    images: ImageData,
+    asked: AskedOneShot,
+    identity: Mapping[str, Any],
+    budget: Budget,
+    studies: Sequence[optuna.Study],
+) -> tuple[Explorer, dict[str, Any], dict[str, Any]]:
+    """A supernet, and what a search finds in it: the explorer, the finalists, and what random search came to."""
+    supernet, where, whole = job.supernet, job.training["device"], job.supernet.space
+    watched = {"on_record": recorder(run.path, whole, budget)} if type(job.way).record is not Way.record else {}
+    movements.train_supernet(run, supernet, job.way, images, identity, asked, studies, **job.training, **watched)
+    movements.after_narrowing(whole, supernet, budget)
+
+    calibration = images.train.head(job.calibration_images)
+    inherited = InheritedFitness(supernet, images.search.head(len(images.search)), calibration, device=where)
+    explorer = job.explorer(budget)
+    cheap = fused_costs(job.costs, operators(supernet.space))
+    by_hand = hand_made(supernet.space, budget, size=cheap[0], depth=cheap[-1])
+    explorer.try_first(by_hand)
+    fitness, reference = scored_by(run, inherited, cheap, explorer, studies[0], asked.evaluations)
+    found, control = movements.search_beside_random(
+        explorer, fitness, reference, studies, asked.evaluations, shared=asked.storage is not None
+    )
+    chosen = choose(run, explorer, found, studies[0], measuring(job, images, asked), by_hand, wanted=asked.finalists)
+    return explorer, chosen, movements.best_of(studies[1], control)
 
 
 def _finals(
@@ -171,7 +228,7 @@ def _finals(
     more = {"said": said, "peers": peers, "teacher": teacher, "finalists": told(studies[-1], supernet.space, chosen["finalists"])}
     result = write_result(run.path, asked.recipe, winner, limits.budget, limits.table, tested, baseline, difference, asked.seed, more)
     write_report(run.path, job.screening)
-    say(f"delivered to {asked.out}: {result}")
+    say(f"delivered to {asked.out}: {result}; all about it: {run / 'report.html'}")
 
 
 def measuring(job: OneShot, images: ImageData, asked: AskedOneShot) -> Callable[[Architecture], dict[str, float]]:

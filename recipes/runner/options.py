@@ -104,6 +104,10 @@ Peers = Annotated[
     ),
 ]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Remove what an earlier run left in the run folder.")]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Say what would be done, how long it will take and whether the budget can be met; then stop."),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 
 

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from evonas.errors import UsageError, unknown
 from evonas.redaction import redacted
 from evonas.registry import Entry, Registry
 from evonas.storage import storage_url
+from recipes.runner.found import Found
 
 NOT_ASKED = ("recipe", "arguments")
-NOT_KEPT = ("out", "fresh", "device", "trust_storage", "artifacts", "peers")
+NOT_KEPT = ("out", "fresh", "device", "trust_storage", "artifacts", "peers", "dry_run")
 
 
 @dataclass(frozen=True)
-class RecipeEntry(Entry[Callable[..., None]]):
+class RecipeEntry(Entry[Callable[..., Any]]):
     """A recipe; `make` runs it.
 
     Attributes:
@@ -37,7 +39,7 @@ RECIPES: Registry[RecipeEntry] = Registry("recipe", "recipes")
 
 def recipe(
     name: str, *, summary: str, page: Callable[[Path], Path], paper: str = "", team: bool = False, outputs: tuple[str, ...] = ()
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Registers a function as the command `evonas NAME`.
 
     Its first parameter is what was asked for: `recipes.runner.asked.Asked` or a subclass, whose fields become options. Its other parameters
@@ -48,7 +50,7 @@ def recipe(
         page, team, outputs: as in `RecipeEntry`.
     """
 
-    def register(run: Callable[..., None]) -> Callable[..., None]:
+    def register(run: Callable[..., Any]) -> Callable[..., Any]:
         command = _command(name, run)
         RECIPES.add(RecipeEntry(name, summary, paper, command, page, team, outputs))
         return command
@@ -56,7 +58,7 @@ def recipe(
     return register
 
 
-def _command(name: str, run: Callable[..., None]) -> Callable[..., None]:
+def _command(name: str, run: Callable[..., Any]) -> Callable[..., Any]:
     """The recipe as a function of its options."""
     asked, *own = inspect.signature(run, eval_str=True).parameters.values()
     kind, hints = asked.annotation, get_type_hints(asked.annotation, include_extras=True)
@@ -69,21 +71,39 @@ def _command(name: str, run: Callable[..., None]) -> Callable[..., None]:
     signature = inspect.Signature(options)
 
     @functools.wraps(run)
-    def command(**given: Any) -> None:
+    def command(**given: Any) -> Found:
+        if strange := [option for option in given if option not in signature.parameters]:
+            raise unknown(f"option of the recipe {name}", strange[0], signature.parameters)
         bound = signature.bind(**given)
         bound.apply_defaults()
         values = bound.arguments
         arguments = {key: value for key, value in values.items() if key not in NOT_KEPT}
         if arguments.get("storage"):
             arguments["storage"] = redacted(storage_url(arguments["storage"]))
+        require_in_range(hints, own, values)
         run(
             kind(**{field.name: values[field.name] for field in shared}, recipe=name, arguments=arguments),
             **{parameter.name: values[parameter.name] for parameter in own},
         )
+        return Found(Path(values["out"]))
 
     command.__signature__ = signature  # type: ignore[attr-defined]
     command.__annotations__ = {option.name: option.annotation for option in options}
     return command
+
+
+def require_in_range(hints: Mapping[str, Any], own: Sequence[inspect.Parameter], values: Mapping[str, Any]) -> None:
+    """What the command line checks itself, for those who call a recipe from Python.
+
+    Raises:
+        UsageError: a number is too small for its option.
+    """
+    annotations = {**hints, **{parameter.name: parameter.annotation for parameter in own}}
+    for name, value in values.items():
+        for option in getattr(annotations[name], "__metadata__", ()):
+            least = getattr(option, "min", None)
+            if least is not None and isinstance(value, int | float) and not value >= least:
+                raise UsageError(f"Got {name}={value}; expected at least {least}.")
 
 
 def _default(field: Field[Any], recipe: str) -> Any:

@@ -43,7 +43,7 @@ OUTPUTS = (
         "report.html",
     ),
     *("accuracy_*.png", "best_so_far.png", "predicted.png", "architecture.png", "*.losses.json", "losses.png", "distribution.png"),
-    *("latency.json", "finalists.json", "reference.json", "peers.json"),
+    *("forecast.json", "latency.json", "finalists.json", "reference.json", "peers.json"),
     *("winner.json", "predictions.json", "result.json", "config.json"),
 )
 

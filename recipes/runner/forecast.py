@@ -1,0 +1,123 @@
+"""How long a run will take, before it starts: every movement is timed on a few steps or networks, here, with these images.
+
+What is foretold is "about": a search shares more work among more networks, a way of training may do more in its later epochs, and a machine
+has other things to do. While the run goes on, the bar of the whole run corrects it.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from evonas.files import read_json, write_json
+from evonas.space import Population
+from recipes.runner.progress import bar, in_words, say, show_forecast
+from recipes.runner.run_folder import RunFolder
+from supernet import ChainSupernet, ImageData, InheritedFitness, train
+from supernet.data import Part
+from supernet.family import Family
+from supernet.training.standalone import StandAlone
+from supernet.training.way import Way
+
+STEPS_TIMED, NETWORKS_TIMED, IMAGES_TIMED = 4, 8, 256
+FORECAST = "forecast.json"
+
+
+def foretell(run: RunFolder, movements: Mapping[str, Callable[[], float]], *, dry: bool) -> dict[str, float]:
+    """The seconds of every movement, shown; those of a run that goes on are what was foretold when it began.
+
+    Args:
+        run: `keep` writes them there.
+        movements: in their order; each gives its seconds. What takes none is left out.
+        dry: say that nothing more happens.
+    """
+    path = run / FORECAST
+    if path.exists() and not run.fresh:
+        seconds: dict[str, float] = {str(name): float(value) for name, value in read_json(path).items()}
+        say(f"the run goes on from what is done; all of it was foretold to take about {in_words(sum(seconds.values()))}")
+        return seconds
+    seconds = {}
+    with bar("time movements") as update:
+        for i, (name, measure) in enumerate(movements.items()):
+            seconds[name] = measure()
+            update((i + 1) / len(movements))
+    seconds = {name: value for name, value in seconds.items() if value > 0}
+    show_forecast(seconds)
+    if dry:
+        say(f"dry run: nothing was trained, and nothing is left in {run.path} that was not there before")
+    return seconds
+
+
+def keep(run: RunFolder, seconds: Mapping[str, float]) -> None:
+    """Keep a forecast for a run that goes on."""
+    if not (run / FORECAST).exists():
+        write_json(run / FORECAST, {name: round(value, 3) for name, value in seconds.items()})
+
+
+def training_seconds(network: nn.Module, way: Way, part: Part, *, epochs: int, batch_size: int, **settings: Any) -> float:
+    """What `supernet.train` takes, from a few steps of a copy. Nothing is changed.
+
+    Args:
+        network, way, part, epochs, batch_size, settings: of `supernet.train`.
+    """
+    images = int(len(part) * (1 - way.held_out))
+    batch = min(batch_size, images)
+    each = max(images // batch, 1)
+
+    def timed(steps: int) -> float:
+        few = part.rows_of(np.arange(min(math.ceil(steps * batch / (1 - way.held_out)), len(part))))
+        own, own_way = copy.deepcopy(network), copy.deepcopy(way)
+        start = time.perf_counter()
+        train(own, own_way, few, epochs=1, batch_size=batch, **settings)
+        return time.perf_counter() - start
+
+    with torch.random.fork_rng():
+        timed(1)  # warms up
+        steps = min(STEPS_TIMED, each)
+        return epochs * each * timed(steps) / steps
+
+
+def scoring_seconds(
+    supernet: ChainSupernet, images: ImageData, networks: int, together: int, calibration_images: int, device: torch.device
+) -> float:
+    """What it takes to score so many networks with inherited weights, from a few of them and a few of the images.
+
+    Args:
+        supernet, images: of the search.
+        networks: to score.
+        together: how many of them at once: they share what they begin with.
+        calibration_images: for batch-norm statistics.
+        device: to score on.
+    """
+    some, calibration = images.search.head(IMAGES_TIMED), images.train.head(min(calibration_images, IMAGES_TIMED))
+    fitness = InheritedFitness(copy.deepcopy(supernet), some, calibration, device=device)
+    population = supernet.space.sample(NETWORKS_TIMED, np.random.default_rng(0))
+    fitness.both(population[:1])
+    start = time.perf_counter()
+    fitness.both(population)
+    spent = time.perf_counter() - start
+    together = max(min(together, networks), 1)
+    steps = _blocks_run(supernet, supernet.space.sample(together, np.random.default_rng(1))) * networks / together
+    return spent * steps / _blocks_run(supernet, population) * (len(images.search) + calibration_images) / (len(some) + len(calibration))
+
+
+def _blocks_run(supernet: ChainSupernet, population: Population) -> int:
+    """How many blocks run to score a population, where what networks begin with alike is run once."""
+    read, count = list[int](), 0
+    for columns in supernet.columns:
+        read += [column for column in columns if column not in read]
+        count += len(np.unique(population[:, read], axis=0)) if read else 1
+    return count
+
+
+def alone_seconds(family: Family, population: Population, images: ImageData, **settings: Any) -> float:
+    """What it takes to train a network of a family on its own: the mean of some architectures."""
+    found = [training_seconds(family.network(row), StandAlone(), images.train, **settings) for row in population]
+    return float(np.mean(found))
