@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -41,6 +41,7 @@ from predictors.flash.two_level import Optimum
 from recipes.runner import options as o
 from recipes.runner.asked import AskedUnderBudget
 from recipes.runner.delivery import deliver, versions
+from recipes.runner.forecast import alone_seconds, foretell, start
 from recipes.runner.pages.flash import accuracy_model, write_flash_report
 from recipes.runner.progress import bar, best_so_far, say, show_profile
 from recipes.runner.registry import recipe
@@ -125,8 +126,26 @@ def flash(
     _require_form(family, asked.bounds, counted)
     training: dict[str, Any] = {"batch_size": batch_size, "lr": lr, "weight_decay": 5e-4, "seed": seed}
 
+    settled = {"epochs": retrain_epochs, "device": where, **training}
+    some = family.space.sample(3, np.random.default_rng(seed))
+
+    def one_measured() -> float:
+        begin = time.perf_counter()
+        runtime.measure(family.network(some[0]), family.image_shape)
+        return 0.0 if "latency" in counted else measured * (time.perf_counter() - begin)
+
+    movements: dict[str, Callable[[], float]] = {
+        "measure latency": one_measured,
+        "train samples": lambda: samples * alone_seconds(family, some, images, device=where, epochs=sample_epochs, **training),
+        "train winner": lambda: alone_seconds(family, some, images, **settled),
+    }
     with RunFolder(asked.out, arguments, fresh=asked.fresh) as run:
+        foretold = foretell(run, movements, dry=asked.dry_run)
+        if asked.dry_run:
+            say("bounds on accuracy and latency are checked once the samples are trained and measured; the others can be met")
+            return
         run.begin()
+        start(run, foretold)
         if note := repair_journal(run / "study.log"):
             say(note)
         known, held_out = (counted, None) if "latency" in counted else _with_latency(run, family, counted, measured, seed)
@@ -141,8 +160,7 @@ def flash(
         architecture = family.space.from_names(winner["architecture"])
         network = family.network(architecture, seed=seed)
         identity = {"architecture": list(architecture)}
-        settled = {"epochs": retrain_epochs, "device": where, **training}
-        train_into(run / "retrain.pt", "retrain winner", network, StandAlone(), images.train, identity=identity, **settled)
+        train_into(run / "retrain.pt", "train winner", network, StandAlone(), images.train, identity=identity, **settled)
         scores = {"predicted": winner["predicted"], "search": accuracy(network, images.search, where)}
         scores["test"] = accuracy(network, images.test, where)
         difference = deliver(network, images, winner["architecture"], settings, run.path, family="skip")
@@ -159,7 +177,7 @@ def flash(
         }
         write_json(run / "result.json", result)
         write_flash_report(run.path)
-        say(f"delivered to {asked.out}: {_in_one_line(result, limits)}")
+        say(f"delivered to {asked.out}: {_in_one_line(result, limits)}; all about it: {run / 'report.html'}")
 
 
 def _require_form(family: SkipFamily, bounds: list[RequestedBound], counted: dict[str, Any]) -> None:

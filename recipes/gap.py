@@ -29,6 +29,7 @@ from predictors import costs, naswot
 from recipes.runner import options as o
 from recipes.runner.asked import Asked
 from recipes.runner.delivery import versions
+from recipes.runner.forecast import alone_seconds, foretell, scoring_seconds, start, training_seconds
 from recipes.runner.pages.gap import in_one_line, write_gap_report
 from recipes.runner.progress import bar, best_so_far, say
 from recipes.runner.registry import recipe
@@ -116,11 +117,17 @@ def gap(
         return supernet_of(space, images.image_shape, len(images.classes), seed=seed + number)
 
     with RunFolder(asked.out, asked.arguments, fresh=asked.fresh) as run:
+        alone = {**training, "epochs": alone_epochs}
+        how_many = {"networks": networks, "trainings": 0 if known else trainings, "supernets": supernets, "causes": len(set(causes))}
+        foretold = foretell(run, _movements(make(), WAYS[way].make, images, how_many, training, alone), dry=asked.dry_run)
+        if asked.dry_run:
+            return
         run.begin()
+        start(run, foretold)
         if note := repair_journal(run / "study.log"):
             say(note)
         if known is None:
-            truth = _trained_truth(run, make(), images, networks, trainings, {**training, "epochs": alone_epochs})
+            truth = _trained_truth(run, make(), images, networks, trainings, alone)
         else:
             truth = _tabulated_truth(known, f"NAS-Bench-Macro ({Path(str(table)).name})", networks, seed)
         say(f"truth: {len(truth.population)} networks, {truth.source}")
@@ -198,7 +205,7 @@ def _trained_truth(run: RunFolder, supernet: ChainSupernet, images: ImageData, n
     for number in range(trainings):
         seed = settings["seed"] + number
         fitness = TrainedFitness(supernet, images, **{**settings, "seed": seed})
-        with bar(f"train alone {number + 1}/{trainings}") as update:
+        with bar(f"training {number + 1} of {trainings}") as update:
 
             def show(done: int, best: float, update: Any = update) -> None:
                 update(done / networks, best_so_far(best))
@@ -215,6 +222,30 @@ def _trained_truth(run: RunFolder, supernet: ChainSupernet, images: ImageData, n
         runs.append(found.scores)
     source = f"trained on their own for {settings['epochs']} epochs, {trainings} times"
     return Truth(found.population, np.array(runs).T, source)
+
+
+def _movements(
+    supernet: ChainSupernet,
+    way: Callable[[ChainSupernet], Way],
+    images: ImageData,
+    counts: dict[str, int],
+    training: dict[str, Any],
+    alone: dict[str, Any],
+) -> dict[str, Callable[[], float]]:
+    """How to time each movement; a cause is about the training of a supernet."""
+    some = supernet.space.sample(2, np.random.default_rng(0))
+    networks, trainings, supernets = (counts[name] for name in ("networks", "trainings", "supernets"))
+    count = min(networks, _distinct(supernet.space, networks))
+
+    def one() -> float:
+        return training_seconds(supernet, way(supernet), images.train, **training)
+
+    return {
+        "trainings": lambda: trainings and trainings * count * alone_seconds(supernet, some, images, **alone),
+        **{f"supernet {number}": one for number in range(supernets)},
+        "score networks": lambda: supernets * scoring_seconds(supernet, images, count, count, c.CALIBRATION_IMAGES, training["device"]),
+        "causes": lambda: counts["causes"] * one(),
+    }
 
 
 def _distinct(space: SearchSpace, enough: int) -> int:
@@ -271,8 +302,9 @@ def _alone(run: RunFolder, bench: c.Bench, settings: dict[str, Any]) -> np.ndarr
 
 def _scores(supernet: ChainSupernet, truth: Truth, images: ImageData, device: torch.device) -> dict[str, list[float]]:
     fitness = InheritedFitness(supernet, images.search, images.train.head(c.CALIBRATION_IMAGES), device=device)
-    with bar("score networks"):
+    with bar("score networks") as update:
         accuracy, likelihood = fitness.both(truth.population)
+        update(1.0)
     return {"accuracy": accuracy.tolist(), "likelihood": likelihood.tolist()}
 
 

@@ -20,7 +20,8 @@ from recipes.runner.one_shot import OneShot, one_shot
 from recipes.runner.pages.one_shot import write_report
 from recipes.runner.registry import recipe
 from recipes.runner.teacher import LARGEST
-from supernet import UniformPaths, load, mbconv, pick_device
+from supernet import UniformPaths, load, pick_device
+from supernet.spaces.registry import supernet_of
 from supernet.training.team import first_goes_first, team
 
 SMALL, LARGE = 5e-4, 4e-5  # weight decay by image size: thousands of small images need more of it, and a higher rate
@@ -32,6 +33,7 @@ AVERAGE = 0.99  # of the weights of finalists and the winner: a hundred steps
 )
 def mobile(
     asked: AskedOneShot,
+    space: o.Space = "mbconv",
     layout: o.Layout = None,
     widths: o.Widths = None,
     depths: o.Depths = None,
@@ -54,19 +56,21 @@ def mobile(
     On many devices: torchrun --nproc-per-node 4 -m evonas mobile ... (all of them train, the first one searches)
     """
     where = pick_device(asked.device)
-    space: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "layout": layout,
         "widths": o.numbers(widths),
         "depths": o.numbers(depths),
         "squeeze_excite": squeeze_excite,
     }
+    if space != "mbconv":  # takes what is asked for, if it does
+        settings = {name: value for name, value in settings.items() if value}
     with team(where):
         with first_goes_first():
             images = load(asked.data, image_size=asked.image_size)
         weight_decay = SMALL if min(images.image_shape[1:]) < o.SMALL_IMAGE else LARGE
         rate = o.rate_by_size(images.image_shape) if lr is None else lr
         training: dict[str, Any] = {"batch_size": batch_size, "weight_decay": weight_decay, "seed": asked.seed, "device": where}
-        supernet = mbconv(images.image_shape, len(images.classes), **space, seed=asked.seed)
+        supernet = supernet_of(space, images.image_shape, len(images.classes), **settings, seed=asked.seed)
         screening = screen(predictor, supernet)
 
         def explorer(limits: Budget) -> Explorer:
@@ -75,8 +79,9 @@ def mobile(
 
         job = OneShot(
             supernet=supernet,
-            family="mbconv",
-            space=space,
+            family=space,
+            space=settings,
+            trained_as={} if space == "mbconv" else {"family": space},
             way=UniformPaths(),
             explorer=explorer,
             training={**training, "epochs": epochs, "lr": rate},

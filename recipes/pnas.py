@@ -11,6 +11,7 @@ many random cells of the largest size as the beam has are trained, which is what
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import inf
@@ -33,6 +34,7 @@ from predictors.devices import runtime
 from recipes.runner import options as o
 from recipes.runner.asked import AskedUnderBudget
 from recipes.runner.delivery import deliver, versions
+from recipes.runner.forecast import alone_seconds, foretell, start
 from recipes.runner.pages.pnas import levels_of, write_pnas_report
 from recipes.runner.progress import bar, best_so_far, say, show_profile
 from recipes.runner.registry import recipe
@@ -158,22 +160,33 @@ def pnas(
         found = profile(small.space, limits)
         show_profile(found)
         check_reachable(small.space, limits, found)
-        run.begin()
-        if note := repair_journal(run / JOURNAL):
-            say(note)
         ensemble = Ensemble(PREDICTORS[predictor](small.space), random_state=asked.seed)
         explorer = ProgressiveExplorer(
             small.space, limits, predictor=ensemble, growth=CellGrowth(small.space), beam=beam or p.beam, seed=asked.seed
         )
-        fitness = TrainedFitness(small, images, epochs=epochs or p.epochs, **training)
+        searching = {**training, "epochs": epochs or p.epochs}
+        settled = {**training, "epochs": retrain_epochs or p.final_epochs, "average": AVERAGE}
+        some = largest_only(small.space).sample(2, np.random.default_rng(asked.seed))
+        movements: dict[str, Callable[[], float]] = {
+            "train cells": lambda: explorer.schedule()[-1] * alone_seconds(small, some, images, **searching),
+            "train random cells": lambda: explorer.beam * alone_seconds(small, some, images, **searching),
+            "train winner": lambda: alone_seconds(large, some[:1], images, **settled),
+        }
+        foretold = foretell(run, movements, dry=asked.dry_run)
+        if asked.dry_run:
+            return
+        run.begin()
+        start(run, foretold)
+        if note := repair_journal(run / JOURNAL):
+            say(note)
+        fitness = TrainedFitness(small, images, **searching)
         grown = _trained(run, "search", "train cells", explorer, fitness, explorer.schedule()[-1])
         control = RandomExplorer(largest_only(small.space), limits, seed=asked.seed)
-        random = _trained(run, "baseline", "random cells", control, fitness, explorer.beam)
+        random = _trained(run, "baseline", "train random cells", control, fitness, explorer.beam)
         winner = _winner(run, small.space, grown, limits)
 
         architecture = large.space.from_names(winner["architecture"])
         network = large.network(architecture, seed=asked.seed)
-        settled = {"epochs": retrain_epochs or p.final_epochs, "average": AVERAGE, **training}
         train_into(run / "retrain.pt", "train winner", network, StandAlone(), images.train, identity=list(architecture), **settled)
         scores = {"search": winner["score"], "test": accuracy(network, images.test, where)}
         difference = deliver(network, images, winner["architecture"], final, run.path, family="pnas")
@@ -196,7 +209,8 @@ def pnas(
         write_json(run / "result.json", result)
         write_pnas_report(run.path)
         spent = ", ".join(f"{name} {format_quantity(value, limits.costs[name].unit)}" for name, value in winner["costs"].items())
-        say(f"delivered to {asked.out}: test accuracy {100 * scores['test']:.2f} %, {spent}, {measured:.3g} ms measured (budget: {limits})")
+        found_in_words = f"test accuracy {100 * scores['test']:.2f} %, {spent}, {measured:.3g} ms measured (budget: {limits})"
+        say(f"delivered to {asked.out}: {found_in_words}; all about it: {run / 'report.html'}")
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from torch import nn
 
 from evonas.files import read_json, write_json
 from evonas.space import Population
-from recipes.runner.progress import bar, in_words, say, show_forecast
+from recipes.runner.progress import bar, in_words, say, show_forecast, show_whole
 from recipes.runner.run_folder import RunFolder
 from supernet import ChainSupernet, ImageData, InheritedFitness, train
 from supernet.data import Part
@@ -34,7 +34,7 @@ def foretell(run: RunFolder, movements: Mapping[str, Callable[[], float]], *, dr
     """The seconds of every movement, shown; those of a run that goes on are what was foretold when it began.
 
     Args:
-        run: `keep` writes them there.
+        run: `start` writes them there.
         movements: in their order; each gives its seconds. What takes none is left out.
         dry: say that nothing more happens.
     """
@@ -55,8 +55,9 @@ def foretell(run: RunFolder, movements: Mapping[str, Callable[[], float]], *, dr
     return seconds
 
 
-def keep(run: RunFolder, seconds: Mapping[str, float]) -> None:
-    """Keep a forecast for a run that goes on."""
+def start(run: RunFolder, seconds: Mapping[str, float]) -> None:
+    """The run begins: bars show all of it from now on, and its forecast is kept for when it goes on."""
+    show_whole(seconds)
     if not (run / FORECAST).exists():
         write_json(run / FORECAST, {name: round(value, 3) for name, value in seconds.items()})
 

@@ -34,10 +34,10 @@ from recipes.runner.asked import AskedOneShot
 from recipes.runner.delivery import deliver, require_registered, write_result
 from recipes.runner.final_training import FinalTraining
 from recipes.runner.finalists import choose, crown, decide, judged, rungs, told
-from recipes.runner.forecast import foretell, keep, scoring_seconds, training_seconds
+from recipes.runner.forecast import foretell, scoring_seconds, start, training_seconds
 from recipes.runner.pages.one_shot import write_report
 from recipes.runner.peers import tell, train_peers
-from recipes.runner.progress import say, whole_run
+from recipes.runner.progress import say
 from recipes.runner.recorded import recorder
 from recipes.runner.run_folder import RunFolder, keep_copy
 from recipes.runner.scoring import REFERENCE, scored_by
@@ -126,10 +126,9 @@ def one_shot(job: OneShot, images: ImageData, asked: AskedOneShot) -> None:
         if asked.dry_run:
             return
         studies = movements.begin(run, limits, supernet.space, asked, plain(search))
-        keep(run, foretold)
-        with whole_run(foretold):
-            explorer, chosen, baseline = _searched(run, job, images, asked, identity, limits.budget, studies)
-            _finals(run, job, images, asked, limits, studies, explorer, chosen, baseline, training)
+        start(run, foretold)
+        explorer, chosen, baseline = _searched(run, job, images, asked, identity, limits.budget, studies)
+        _finals(run, job, images, asked, limits, studies, explorer, chosen, baseline, training)
 
 
 def _foretold(job: OneShot, images: ImageData, asked: AskedOneShot, limits: movements.Limits) -> dict[str, Callable[[], float]]:

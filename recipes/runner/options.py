@@ -23,6 +23,12 @@ Bounds = Annotated[
 ]
 Out = Annotated[str, typer.Option(help="Run folder. The same command again continues a run that was interrupted.")]
 Seed = Annotated[int, typer.Option(help="Seed of weights, training, search.", min=0)]
+Space = Annotated[
+    str,
+    typer.Option(
+        help="Search space (evonas list), yours among them: @supernet.space. The options about its size below are those of mbconv."
+    ),
+]
 Layout = Annotated[
     str | None, typer.Option(help="Widths and depths: digits, tiny, small or mobile. Chosen by the image size unless told otherwise.")
 ]

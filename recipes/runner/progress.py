@@ -21,6 +21,7 @@ from evonas.units import format_quantity
 console = Console(highlight=False)
 WHOLE = "whole run"
 NOTEBOOK_PAUSE_S = 0.2
+TAKEN = 56  # columns beside the note: name, bar, percent, times
 SLOWEST, FASTEST = 4.0, 0.25  # how far a training that runs may correct what was foretold of others
 _now: list[Any] = []
 _whole: list[Whole] = []
@@ -37,7 +38,7 @@ class Whole:
         self.seconds, self.total = dict(seconds), sum(seconds.values())
         self.start = time.perf_counter()
         self._pace = 1.0  # of trainings, beside what was foretold
-        self._now, self._since, self._from = "", self.start, 0.0
+        self._now, self._since, self._from, self._position = "", self.start, 0.0, 0
 
     def at(self, what: str, share: float) -> tuple[float, float]:
         """The share of the run that is done, and the seconds that are left, where a movement has come so far.
@@ -48,7 +49,9 @@ class Whole:
         if now != self._now:
             self._now, self._since, self._from = now, time.perf_counter(), share
         own, elapsed, names = self.seconds.get(now, 0.0), time.perf_counter() - self._since, list(self.seconds)
-        position = names.index(now) if now in names else 0
+        if now in names:
+            self._position = names.index(now)
+        position = self._position  # of the last one that was foretold, where this one was not
         if several:
             share = min(elapsed / max(own * self._pace, 1e-9), 0.99)
         elif share - self._from > 0.02 and own > 0 and _trains(now):
@@ -67,14 +70,9 @@ def _trains(movement: str) -> bool:
     return movement.startswith("train") or movement in ("finalists", "peers")
 
 
-@contextmanager
-def whole_run(seconds: Mapping[str, float]) -> Iterator[None]:
-    """Within the block bars show the whole run beside their movement."""
-    _whole[:] = [Whole(seconds)]
-    try:
-        yield
-    finally:
-        _whole.clear()
+def show_whole(seconds: Mapping[str, float] | None) -> None:
+    """From now on bars show the whole run beside their movement; with None, no longer."""
+    _whole[:] = [Whole(seconds)] if seconds else []
 
 
 @contextmanager
@@ -107,7 +105,13 @@ def _in_terminal(what: str) -> Iterator[Callable[[float, str], None]]:
 
         def show(share: float, note: str) -> None:
             elapsed = time.perf_counter() - start
-            progress.update(task, completed=share, note=note, times=_times(elapsed, elapsed / share - elapsed if share else None))
+            room = console.width - TAKEN
+            progress.update(
+                task,
+                completed=share,
+                note=note if len(note) <= room else note.partition(" (")[0],
+                times=_times(elapsed, elapsed / share - elapsed if share else None),
+            )
             if run is not None:
                 done, left = _whole[0].at(what, share)
                 progress.update(run, completed=done, times=_times(time.perf_counter() - _whole[0].start, left))
@@ -115,6 +119,8 @@ def _in_terminal(what: str) -> Iterator[Callable[[float, str], None]]:
         yield show
         if run is not None:
             progress.remove_task(run)  # what stays on the screen is the movement
+        if not progress.tasks[0].completed:
+            progress.remove_task(task)  # or nothing, where all of it was done before
 
 
 @contextmanager
@@ -143,6 +149,9 @@ def _in_notebook(what: str) -> Iterator[Callable[[float, str], None]]:
         show(share, note)
 
     yield keep
+    if not held[0]:
+        handle.update(_page([]), raw=True)
+        return
     show(held[0], held[1], last=True)
 
 

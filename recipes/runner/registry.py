@@ -14,6 +14,7 @@ from evonas.redaction import redacted
 from evonas.registry import Entry, Registry
 from evonas.storage import storage_url
 from recipes.runner.found import Found
+from recipes.runner.progress import show_whole
 
 NOT_ASKED = ("recipe", "arguments")
 NOT_KEPT = ("out", "fresh", "device", "trust_storage", "artifacts", "peers", "dry_run")
@@ -81,10 +82,13 @@ def _command(name: str, run: Callable[..., Any]) -> Callable[..., Any]:
         if arguments.get("storage"):
             arguments["storage"] = redacted(storage_url(arguments["storage"]))
         require_in_range(hints, own, values)
-        run(
-            kind(**{field.name: values[field.name] for field in shared}, recipe=name, arguments=arguments),
-            **{parameter.name: values[parameter.name] for parameter in own},
-        )
+        try:
+            run(
+                kind(**{field.name: values[field.name] for field in shared}, recipe=name, arguments=arguments),
+                **{parameter.name: values[parameter.name] for parameter in own},
+            )
+        finally:
+            show_whole(None)
         return Found(Path(values["out"]))
 
     command.__signature__ = signature  # type: ignore[attr-defined]

@@ -36,8 +36,9 @@ def scored_by(
     if not path.exists():
         scores = patiently(lambda: agreed(study, "reference"), say)
         if scores is None:
-            with bar("reference networks"):
+            with bar("reference networks") as update:
                 scores = [values.tolist() for values in fitness.both(rows)]
+                update(1.0)
             scores = patiently(lambda: agree(study, "reference", scores), say)
         named = [explorer.space.to_names(row) for row in rows]
         entries = zip(named, *scores, strict=True)

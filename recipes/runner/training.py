@@ -35,7 +35,6 @@ def train_into(path: Path, what: str, network: nn.Module, way: Way, part: Part, 
             on_progress=lambda share, found: update(share, in_words(found)),
             **settings,
         )
-        update(1.0, in_words(losses[-1]))  # also where all of it was done before
     write_json(path.with_suffix(LOSSES), losses)
 
 
