@@ -29,5 +29,6 @@ test: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy tests/typed/user.py    # the public signatures, as a person meets them
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not serial'
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m serial

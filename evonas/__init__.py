@@ -18,6 +18,7 @@ from evonas.explorers import (
     ProgressiveExplorer,
     RandomExplorer,
     ScreenedExplorer,
+    register_explorer,
 )
 from evonas.find import Found, find
 from evonas.graph import Graph
@@ -63,6 +64,7 @@ __all__ = [
     "parse_quantity",
     "profile",
     "record",
+    "register_explorer",
     "search",
     "suggest",
 ]

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
-from importlib.metadata import entry_points
+from importlib.metadata import distributions
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -61,6 +61,7 @@ def reach(name: str) -> Any:
         UsageError: evonas is not installed, or another package has the name of a room.
     """
     require_ours(*ROOMS)
-    for point in entry_points(group="evonas.house", name=name):
-        return point.load()
+    for installed in distributions(name="evonas"):  # all of them: a folder beside may tell of another version
+        for point in installed.entry_points.select(group="evonas.house", name=name):
+            return point.load()
     raise UsageError("evonas is not installed where Python looks for it, only its folder is there; expected: pip install evonas.")

@@ -1,13 +1,13 @@
 """predictors: what can be known of a candidate without training it: accuracy predicted, costs counted, latency measured."""
 
-from evonas.tables import AdditiveCost
+from evonas.tables import AdditiveCost, tabulate
 from predictors.accuracy.boosted import BoostedTrees
 from predictors.accuracy.encoding import measures, one_hot
 from predictors.accuracy.ensemble import Ensemble
 from predictors.accuracy.gaussian_process import GaussianProcess
 from predictors.accuracy.normal_scores import NormalScores
 from predictors.accuracy.zero_cost import naswot
-from predictors.costs import count_macs, count_params, macs, operators, params, tabulate
+from predictors.costs import count_macs, count_params, macs, operators, params
 from predictors.devices.known import KnownDevices, MeasuredDevice, read_device, read_devices, write_device
 from predictors.devices.learned import DeviceLatency, learned
 from predictors.devices.table import LatencyTable, corrected, measure_blocks, read_table

@@ -26,7 +26,8 @@ MOVES = {  # beside views, and what PyTorch itself calls pointwise or a reductio
     *("ones", "ones_like", "pixel_shuffle", "pixel_unshuffle", "rand", "rand_like", "randint", "randn", "randn_like", "randperm"),
     *("reflection_pad1d", "reflection_pad2d", "repeat", "replication_pad1d", "replication_pad2d", "roll", "scalar_tensor", "scatter"),
     *("scatter_add", "select_scatter", "slice_scatter", "sort", "stack", "topk", "tril", "triu", "unfold", "uniform_", "unique_dim"),
-    *("zero_", "zeros", "zeros_like", "_local_scalar_dense"),
+    *("zero_", "zeros", "zeros_like", "_local_scalar_dense", "_prelu_kernel", "rrelu_with_noise", "hardswish", "hardswish_", "glu"),
+    *("log_sigmoid_forward", "channel_shuffle", "scatter_"),
 }
 CHEAP = (  # pooling, scaling, normalising, adding up
     *("adaptive_", "_adaptive_", "avg_pool", "max_pool", "fractional_max_pool", "upsample_", "_upsample_", "grid_sampler"),

@@ -9,10 +9,11 @@ from sklearn.pipeline import make_pipeline
 
 from evonas.registry import Entry, Registry
 from evonas.space import SearchSpace
+from evonas.tables import Part, tabulate
 from predictors.accuracy.boosted import BoostedTrees
 from predictors.accuracy.encoding import measures, one_hot
 from predictors.accuracy.normal_scores import NormalScores
-from predictors.costs import Part, macs, tabulate
+from predictors.costs import macs
 from predictors.flash.degree_accuracy import DegreeAccuracy
 from predictors.flash.nn_degree import inverted_residual_degree, inverted_residual_mass
 

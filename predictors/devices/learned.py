@@ -13,8 +13,7 @@ from sklearn.pipeline import make_pipeline
 
 from evonas.errors import UsageError
 from evonas.space import Population, SearchSpace
-from evonas.tables import TooWide
-from predictors.costs import Part
+from evonas.tables import Part, TooWide
 from predictors.devices.known import FEWEST_ALONE, FEWEST_TO_LEARN, KnownDevices, MeasuredDevice, read_device, read_devices
 from predictors.devices.table import LatencyTable, Residual, additive
 from predictors.devices.transfer import DeviceTransfer

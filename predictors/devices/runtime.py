@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import importlib
 import logging
 import math
 import shlex
@@ -69,9 +70,7 @@ def _list_operators_once() -> None:
     Here it reads them once in a process. Where a version of torch has them elsewhere, exports only take longer.
     """
     with contextlib.suppress(ImportError, AttributeError):
-        from torch.onnx._internal.exporter import _registration
-
-        interface = _registration.onnxscript_apis
+        interface: Any = importlib.import_module("torch.onnx._internal.exporter._registration").onnxscript_apis
         interface.get_torchlib_ops = functools.cache(interface.get_torchlib_ops)
 
 

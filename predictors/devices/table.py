@@ -32,8 +32,7 @@ from evonas.budget import Cost
 from evonas.errors import UsageError, first_line, shortened, unknown
 from evonas.files import read_as, write_json
 from evonas.space import Architecture, Population, SearchSpace
-from evonas.tables import AdditiveCost, CostTable
-from predictors.costs import Part, Shape, tabulate
+from evonas.tables import AdditiveCost, CostTable, Part, Shape, tabulate
 from predictors.devices.runtime import Backend, measure, time_onnx
 from predictors.devices.schema import ByState, LatencyFile
 

@@ -6,8 +6,8 @@ has other things to do. While the run goes on, the bar of the whole run corrects
 
 from __future__ import annotations
 
+import contextlib
 import copy
-import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -69,20 +69,22 @@ def training_seconds(network: nn.Module, way: Way, part: Part, *, epochs: int, b
         network, way, part, epochs, batch_size, settings: of `supernet.train`.
     """
     images = int(len(part) * (1 - way.held_out))
-    batch = min(batch_size, images)
-    each = max(images // batch, 1)
+    steps = epochs * max(images // min(batch_size, images), 1)
+    at: list[float] = []
 
-    def timed(steps: int) -> float:
-        few = part.rows_of(np.arange(min(math.ceil(steps * batch / (1 - way.held_out)), len(part))))
-        own, own_way = copy.deepcopy(network), copy.deepcopy(way)
-        start = time.perf_counter()
-        train(own, own_way, few, epochs=1, batch_size=batch, **settings)
-        return time.perf_counter() - start
+    def enough(step: int) -> None:
+        at.append(time.perf_counter())
+        if len(at) > STEPS_TIMED:
+            raise _Enough
 
-    with torch.random.fork_rng():
-        timed(1)  # warms up
-        steps = min(STEPS_TIMED, each)
-        return epochs * each * timed(steps) / steps
+    begin = time.perf_counter()
+    with torch.random.fork_rng(), contextlib.suppress(_Enough):
+        train(copy.deepcopy(network), copy.deepcopy(way), part, epochs=epochs, batch_size=batch_size, on_step=enough, **settings)
+    return steps * ((at[-1] - at[0]) / (len(at) - 1) if len(at) > 1 else at[0] - begin)  # the first step also warms up
+
+
+class _Enough(Exception):
+    """So many steps suffice."""
 
 
 def scoring_seconds(

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from evonas import Choice, SearchSpace
-from predictors import AdditiveCost, macs, params
+from evonas import Choice, SearchSpace, UsageError
+from predictors import AdditiveCost, count_macs, macs, params
 from supernet import mbconv
 
 
@@ -33,3 +34,59 @@ def test_tables_over_several_choices_and_exact_extremes(rng):
     np.testing.assert_allclose(cost(everything), expected)
     low, high = cost(space.population(cost.extremes(space)))
     assert (low, high) == (pytest.approx(expected.min()), pytest.approx(expected.max()))
+
+
+class Function(nn.Module):
+    """A network that is a function of its input and of weights, of these shapes, that no layer holds; or of a layer."""
+
+    def __init__(self, run, *weights, layer=None):
+        super().__init__()
+        self.run, self.layer = run, layer
+        self.weights = nn.ParameterList(nn.Parameter(torch.randn(shape)) for shape in weights)
+
+    def forward(self, x):
+        return self.run(x, *self.weights) if self.layer is None else self.run(x, self.layer)
+
+
+F = nn.functional
+COUNTED = {  # what it is, and what it takes by hand, on 4 channels of 6 x 5 pixels
+    "functional convolution": (Function(lambda x, w: F.conv2d(x, w, padding=1, groups=2), (8, 2, 3, 3)), 8 * 30 * 2 * 9),
+    "transposed convolution": (nn.ConvTranspose2d(4, 6, 2, stride=2), 30 * 4 * 6 * 4),
+    "functional transposed": (Function(lambda x, w: F.conv_transpose2d(x, w), (4, 6, 3, 3)), 30 * 4 * 6 * 9),
+    "one-dimensional convolution": (Function(lambda x, w: F.conv1d(x.flatten(2), w), (7, 4, 3)), 7 * 28 * 4 * 3),
+    "product of matrices": (Function(lambda x: x.flatten(2) @ x.flatten(2).transpose(1, 2)), 4 * 30 * 4),
+    "product with a vector": (Function(lambda x, v: x[0, 0] @ v, (5,)), 6 * 5),
+    "sum of Einstein": (Function(lambda x, w: torch.einsum("nchw,dc->ndhw", x, w), (9, 4)), 9 * 4 * 30),
+    "functional linear": (Function(lambda x, w: F.linear(x, w), (11, 5)), 4 * 6 * 11 * 5),
+    "attention": (Function(lambda x: F.scaled_dot_product_attention(*[x.flatten(2)[:, None]] * 3)), 2 * 4 * 4 * 30),
+    "attention layer": (
+        Function(lambda x, layer: layer(*[x.flatten(2)] * 3)[0], layer=nn.MultiheadAttention(30, 3, batch_first=True)),
+        4 * 30 * 120 + 2 * 4 * 4 * 30,
+    ),
+    "elementwise": (nn.Sequential(nn.PReLU(4), nn.GroupNorm(2, 4), nn.Softmax(1), nn.AvgPool2d(2), nn.Upsample(scale_factor=2)), 0),
+    "moves": (nn.Sequential(nn.PixelShuffle(2), nn.ZeroPad2d(1), nn.Unfold(2), nn.Dropout(0.5)), 0),
+}
+
+
+@pytest.mark.parametrize("what", COUNTED)
+def test_whatever_multiplies_and_adds_counts(what):
+    module, expected = COUNTED[what]
+    assert count_macs(module, (4, 6, 5)) == expected
+
+
+def test_a_transformer_layer_counts_in_spite_of_its_fast_path():
+    layer = Function(lambda x, layer: layer(x.flatten(2)), layer=nn.TransformerEncoderLayer(30, 3, 50, batch_first=True))
+    assert count_macs(layer, (4, 6, 5)) == 4 * 30 * 120 + 2 * 4 * 4 * 30 + 2 * 4 * 30 * 50
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        (Function(lambda x: torch.fft.rfft2(x).real), "_fft_r2c"),
+        (Function(lambda x, layer: layer(x.flatten(2))[0], layer=nn.LSTM(30, 3)), "rnn"),
+        (Function(lambda x: torch.cdist(x, x)), "cdist"),
+    ],
+)
+def test_what_cannot_be_counted_is_refused(module, name):
+    with pytest.raises(UsageError, match=f"how many multiply-accumulates .*{name}.*register_flop_formula"):
+        count_macs(module, (4, 6, 5))

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from evonas.ranking import TOP, best
-from recipes.runner.pages.pictures import CONTROL, LIMIT, MARK, SEARCH, TEXT, Floats, plt, save
+from recipes.runner.pages.pictures import CONTROL, LIMIT, MARK, SEARCH, TEXT, Floats, drawn, save, sheet
 
 
+@drawn
 def shared_against_alone(path: Path, shared: Floats, alone: Floats) -> None:
     """Accuracies in [0, 1] of every network, shape (n,); the true best tenth stands out."""
-    figure, axes = plt.subplots(figsize=(5.6, 4.4))
+    figure, axes = sheet(figsize=(5.6, 4.4))
     top = best(alone, TOP)
     axes.scatter(100 * shared[~top], 100 * alone[~top], s=14, color=SEARCH, alpha=0.6, linewidths=0, label="networks")
     axes.scatter(100 * shared[top], 100 * alone[top], s=16, color=MARK, alpha=0.9, linewidths=0, label="true best tenth")
@@ -24,12 +25,13 @@ def shared_against_alone(path: Path, shared: Floats, alone: Floats) -> None:
     save(figure, path)
 
 
+@drawn
 def correlations(path: Path, diagnosis: Mapping[str, Any]) -> None:
     """Tau of the supernet with its interval and of the baselines, over all networks and inside the true top tenth."""
     own, ceiling = diagnosis["supernet"], diagnosis["truth"]["ceiling"]
     rankings = {"accuracy": own, **diagnosis["variants"]}
     names = [*(f"supernet, {name}" for name in rankings), *diagnosis["baselines"]]
-    figure, panels = plt.subplots(1, 2, figsize=(7.6, 0.42 * len(names) + 1.6), sharey=True)
+    figure, panels = sheet(1, 2, figsize=(7.6, 0.42 * len(names) + 1.6), sharey=True)
     for axes, title, key, share in ((panels[0], "all networks", "tau", "1"), (panels[1], "true best tenth", "tau_in_true_top", "0.1")):
         values = [found[key] for found in (*rankings.values(), *diagnosis["baselines"].values())]
         at = np.arange(len(names))[::-1]
@@ -53,13 +55,14 @@ def correlations(path: Path, diagnosis: Mapping[str, Any]) -> None:
     save(figure, path)
 
 
+@drawn
 def overrated(path: Path, options: Mapping[str, Mapping[str, float | None]]) -> None:
     """A square for every choice and option; red where networks that take it are ranked too high, blue where too low."""
     names = list(dict.fromkeys(option for effects in options.values() for option in effects))
     values = np.array([[effects.get(name) if effects.get(name) is not None else np.nan for name in names] for effects in options.values()])
     values = values.astype(float)
     limit = max(float(np.nanmax(np.abs(values))), 1.0)
-    figure, axes = plt.subplots(figsize=(1.15 * len(names) + 2.4, 0.42 * len(options) + 1.5))
+    figure, axes = sheet(figsize=(1.15 * len(names) + 2.4, 0.42 * len(options) + 1.5))
     axes.imshow(values, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
@@ -73,10 +76,11 @@ def overrated(path: Path, options: Mapping[str, Mapping[str, float | None]]) -> 
     save(figure, path)
 
 
+@drawn
 def causes(path: Path, found: Sequence[Mapping[str, Any]]) -> None:
     """From the tau with a cause present to that with it removed, an arrow each."""
     found = [cause for cause in found if cause["effect"] is not None]  # the report asks for this picture only where one is known
-    figure, axes = plt.subplots(figsize=(6.4, 0.5 * len(found) + 1.4))
+    figure, axes = sheet(figsize=(6.4, 0.5 * len(found) + 1.4))
     for at, cause in enumerate(reversed(found)):
         start, end = cause["tau_present"], cause["tau_removed"]
         axes.annotate("", (end, at), (start, at), arrowprops={"arrowstyle": "-|>", "color": SEARCH if end >= start else LIMIT, "lw": 2})
@@ -90,10 +94,11 @@ def causes(path: Path, found: Sequence[Mapping[str, Any]]) -> None:
     save(figure, path)
 
 
+@drawn
 def swings(path: Path, stability: Mapping[str, Any]) -> None:
     """Tau over the last epochs and over the last steps, side by side."""
     shown = [name for name in ("epochs", "steps") if name in stability]
-    figure, panels = plt.subplots(1, len(shown), figsize=(3.4 * len(shown) + 0.6, 3.2), sharey=True, squeeze=False)
+    figure, panels = sheet(1, len(shown), figsize=(3.4 * len(shown) + 0.6, 3.2), sharey=True, squeeze=False)
     for axes, name in zip(panels[0], shown, strict=True):
         taus = stability[name]["gt_taus"]
         axes.plot(np.arange(-len(taus) + 1, 1), np.array(taus, dtype=float), color=SEARCH, linewidth=1.6, marker="o", markersize=3)

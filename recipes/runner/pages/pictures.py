@@ -10,9 +10,6 @@ from typing import Any
 import matplotlib
 import numpy as np
 import numpy.typing as npt
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
@@ -25,23 +22,29 @@ SEARCH, CONTROL, MARK, LIMIT, TEXT = "#1f6fb4", "#9a9fa6", "#d4570c", "#b3261e",
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
-plt.rcParams.update(
-    {
-        "font.size": 10,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.edgecolor": "#888888",
-        "axes.labelcolor": TEXT,
-        "xtick.color": TEXT,
-        "ytick.color": TEXT,
-        "axes.grid": True,
-        "grid.color": "#e6e6e6",
-        "axes.axisbelow": True,
-        "legend.frameon": False,
-    }
-)
+STYLE: Any = {
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#888888",
+    "axes.labelcolor": TEXT,
+    "xtick.color": TEXT,
+    "ytick.color": TEXT,
+    "axes.grid": True,
+    "grid.color": "#e6e6e6",
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+}
+drawn = matplotlib.rc_context(STYLE)  # for the time of a function; a notebook's own pictures keep their look
 
 
+def sheet(rows: int = 1, columns: int = 1, *, figsize: tuple[float, float], **options: Any) -> tuple[Figure, Any]:
+    """A figure and its axes, without pyplot, which would choose a backend for the whole process."""
+    figure = Figure(figsize=figsize)
+    return figure, figure.subplots(rows, columns, **options)
+
+
+@drawn
 def accuracy_against_cost(
     path: Path,
     cost: str,
@@ -58,7 +61,7 @@ def accuracy_against_cost(
         winner: (cost, accuracy) as the search knew them.
         bounds: finite ends of the bound on this cost.
     """
-    figure, axes = plt.subplots(figsize=(6.4, 4))
+    figure, axes = sheet(figsize=(6.4, 4))
     axes.scatter(control[0], 100 * control[1], s=12, color=CONTROL, alpha=0.5, linewidths=0, label="random search")
     axes.scatter(search[0], 100 * search[1], s=12, color=SEARCH, alpha=0.6, linewidths=0, label="search")
     front = pareto_front(*search)
@@ -73,9 +76,10 @@ def accuracy_against_cost(
     save(figure, path)
 
 
+@drawn
 def best_so_far(path: Path, search: Floats, control: Floats) -> None:
     """Best score after each evaluation, of the search and of random search; both in order of the trials."""
-    figure, axes = plt.subplots(figsize=(6.4, 4))
+    figure, axes = sheet(figsize=(6.4, 4))
     for scores, color, label in ((control, CONTROL, "random search"), (search, SEARCH, "search")):
         if len(scores):
             best = np.fmax.accumulate(scores)
@@ -86,9 +90,10 @@ def best_so_far(path: Path, search: Floats, control: Floats) -> None:
     save(figure, path)
 
 
+@drawn
 def predicted_against_measured(path: Path, predicted: Floats, measured: Floats, correlation: float) -> None:
     """What the predictor said before a network was scored, against its score; both of shape (n,)."""
-    figure, axes = plt.subplots(figsize=(5, 4.4))
+    figure, axes = sheet(figsize=(5, 4.4))
     axes.scatter(predicted, measured, s=12, color=SEARCH, alpha=0.6, linewidths=0)
     both = np.concatenate([predicted, measured])
     ends = [float(both.min()), float(both.max())]
@@ -99,6 +104,7 @@ def predicted_against_measured(path: Path, predicted: Floats, measured: Floats, 
     save(figure, path)
 
 
+@drawn
 def accuracy_against_degree(
     path: Path, degrees: Floats, accuracies: Floats, curve: tuple[Floats, Floats, Floats], winner: tuple[float, float]
 ) -> None:
@@ -109,7 +115,7 @@ def accuracy_against_degree(
         curve: (degrees, predictions, standard deviations).
         winner: (degree, predicted accuracy).
     """
-    figure, axes = plt.subplots(figsize=(6.4, 4))
+    figure, axes = sheet(figsize=(6.4, 4))
     at, mean, std = curve
     axes.fill_between(at, 100 * (mean - 2 * std), 100 * (mean + 2 * std), color=SEARCH, alpha=0.12, linewidth=0)
     axes.plot(at, 100 * mean, color=SEARCH, linewidth=1.8, label="fitted")
@@ -121,6 +127,7 @@ def accuracy_against_degree(
     save(figure, path)
 
 
+@drawn
 def distribution(path: Path, probabilities: Mapping[str, Mapping[str, float]]) -> None:
     """A map of how likely every option of every choice is.
 
@@ -129,7 +136,7 @@ def distribution(path: Path, probabilities: Mapping[str, Mapping[str, float]]) -
     """
     options = list(dict.fromkeys(option for found in probabilities.values() for option in found))
     values = np.array([[found.get(option, np.nan) for option in options] for found in probabilities.values()])
-    figure, axes = plt.subplots(figsize=(6.4, max(2.2, 0.24 * len(values) + 1.2)))
+    figure, axes = sheet(figsize=(6.4, max(2.2, 0.24 * len(values) + 1.2)))
     shown = axes.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     axes.set_xticks(range(len(options)), options, rotation=30, ha="right")
     axes.set_yticks(range(len(values)), list(probabilities), fontsize=8)
@@ -141,6 +148,7 @@ def distribution(path: Path, probabilities: Mapping[str, Mapping[str, float]]) -
     save(figure, path)
 
 
+@drawn
 def levels(path: Path, sizes: Integers, scores: Floats, random_sizes: Integers, random_scores: Floats) -> None:
     """Accuracies of grown cells in the order of training, level by level, and of random ones after them.
 
@@ -148,7 +156,7 @@ def levels(path: Path, sizes: Integers, scores: Floats, random_sizes: Integers, 
         sizes, scores: of the grown cells; accuracies in [0, 1], NaN where a training failed.
         random_sizes, random_scores: of the random ones.
     """
-    figure, axes = plt.subplots(figsize=(6.4, 4))
+    figure, axes = sheet(figsize=(6.4, 4))
     at = np.arange(len(sizes))
     for size in np.unique(sizes):
         rows = sizes == size
@@ -165,9 +173,10 @@ def levels(path: Path, sizes: Integers, scores: Floats, random_sizes: Integers, 
     save(figure, path)
 
 
+@drawn
 def latency_against_measured(path: Path, predicted: Floats, measured: Floats, winner: tuple[float, float] | None) -> None:
     """The latency model against what was measured, in ms; the winner as (predicted, measured)."""
-    figure, axes = plt.subplots(figsize=(5, 4.4))
+    figure, axes = sheet(figsize=(5, 4.4))
     axes.scatter(predicted, measured, s=22, color=SEARCH, alpha=0.7, linewidths=0, label="measured for the model")
     ends = [float(min(predicted.min(), measured.min())), float(max(predicted.max(), measured.max()))]
     axes.plot(ends, ends, color=CONTROL, linewidth=1, linestyle=":")
@@ -181,9 +190,10 @@ def latency_against_measured(path: Path, predicted: Floats, measured: Floats, wi
     save(figure, path)
 
 
+@drawn
 def losses(path: Path, found: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
     """The losses of every epoch: by what was trained, and by name where a loss has named parts."""
-    figure, axes = plt.subplots(figsize=(6.4, 4))
+    figure, axes = sheet(figsize=(6.4, 4))
     for color, (what, epochs) in zip((SEARCH, MARK, LIMIT, CONTROL), found.items(), strict=False):
         for name in epochs[-1] if epochs else ():
             values = [epoch.get(name, float("nan")) for epoch in epochs]
@@ -195,6 +205,7 @@ def losses(path: Path, found: Mapping[str, Sequence[Mapping[str, float]]]) -> No
     save(figure, path)
 
 
+@drawn
 def architecture(path: Path, names: Mapping[str, str]) -> None:
     """The network as a row of boxes, one a block: taller for a larger expansion or width, darker for a larger kernel, a line for a skip."""
     groups: dict[str, dict[str, dict[str, str]]] = {}
@@ -202,7 +213,7 @@ def architecture(path: Path, names: Mapping[str, str]) -> None:
         block, _, what = choice.rpartition(".") if choice.count(".") > 1 else (choice, "", choice)
         groups.setdefault(choice.split(".")[0], {}).setdefault(block, {})[what] = option
     count = sum(map(len, groups.values())) + 0.7 * len(groups)
-    figure, axes = plt.subplots(figsize=(min(max(0.78 * count + 1.4, 6), 18), 2.3))
+    figure, axes = sheet(figsize=(min(max(0.78 * count + 1.4, 6), 18), 2.3))
     x = _box(axes, 0.0, "image", 0.5, "#eeeeee") + 0.25
     x = _box(axes, x, "stem", 0.7, "#dddddd") + 0.4
     for stage, blocks in groups.items():
@@ -247,8 +258,8 @@ def _box(axes: Axes, x: float, text: str, height: float, color: Any) -> float:
     return x + width
 
 
+@drawn
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure whole, and let go of it."""
+    """Write a figure whole."""
     with written_whole(path) as temporary:
         figure.savefig(temporary, format="png", dpi=130, bbox_inches="tight")
-    plt.close(figure)
