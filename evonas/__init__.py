@@ -3,6 +3,12 @@
 Import the names below from here; modules are the homes of their documentation. Torch is not imported.
 """
 
+import warnings
+
+with warnings.catch_warnings():  # in a notebook Optuna's bars, which nobody sees here, ask for ipywidgets
+    warnings.filterwarnings("ignore", "IProgress not found")
+    import optuna.progress_bar  # noqa: F401
+
 from evonas.budget import Bound, Budget, Cost, RequestedBound
 from evonas.cells import CellGrowth
 from evonas.errors import UsageError

@@ -347,7 +347,7 @@ def test_the_readme_runs(tmp_path):
 def test_the_commands_of_the_readme():
     """Every option that the README uses exists."""
     readme = (Path(__file__).parents[2] / "README.md").read_text()
-    lines = [line for line in readme.splitlines() if line.startswith("evonas ")]
+    lines = [line for line in readme.splitlines() if line.startswith("evonas ") and not line.startswith("evonas -")]
     assert len(lines) >= 3
     printed = {command: here(command, "--help").stdout for command in {line.split()[1] for line in lines}}
     for line in lines:

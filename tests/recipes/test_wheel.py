@@ -1,7 +1,7 @@
 """What people install: the wheel, in an environment of its own, used from a folder that has `recipes/` and `predictors/` of its own."""
 
 import os
-import shutil
+import re
 import subprocess
 import sys
 import sysconfig
@@ -18,15 +18,12 @@ FOREIGN = "raise SystemExit('the package of the working folder')"
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """Built from a copy, so that nothing is left in the checkout."""
-    copy, out = tmp_path_factory.mktemp("copy") / "evonas", tmp_path_factory.mktemp("wheel")
-    kept = ("evonas", "predictors", "supernet", "recipes", "pyproject.toml", "README.md", "LICENSE")
-    copy.mkdir()
-    for name in kept:
-        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, copy / name)
-    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "-q", "-w", str(out), str(copy)]
-    subprocess.run(command, check=True, capture_output=True)
+    """As it is published, built from a copy, so that nothing is left in the checkout."""
+    out = tmp_path_factory.mktemp("wheel")
+    where = ["--home", "https://example.org/evonas", "--pictures", "https://example.org/raw/evonas", "--out", str(out)]
+    subprocess.run([sys.executable, str(ROOT / "docs" / "release.py"), *where], check=True, capture_output=True)
     (found,) = out.glob("*.whl")
+    assert len(list(out.glob("*.tar.gz"))) == 1
     return found
 
 
@@ -73,6 +70,11 @@ def test_metadata_are_complete(wheel, environment):
         assert told[field], field
     assert {"dashboard", "postgres", "mysql", "redis", "notebook"} <= set(told.get_all("Provides-Extra"))
     assert {f"Programming Language :: Python :: 3.{minor}" for minor in (11, 12, 13)} <= set(told.get_all("Classifier"))
+    pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", told.get_payload())
+    assert len(pictures) >= 3
+    assert all(picture.startswith("https://example.org/raw/evonas/docs/") for picture in pictures)
+    assert all((ROOT / picture.removeprefix("https://example.org/raw/evonas/")).exists() for picture in pictures)
+    assert len(told.get_all("Project-URL")) == 3
     for room in ("evonas", "predictors", "supernet", "recipes"):
         assert (file.parents[1] / room / "py.typed").exists()
 
