@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 import subprocess
 import sys
 
@@ -70,3 +71,13 @@ def test_the_help_that_is_read_from_sources_is_that_of_the_recipes():
         name: inspect.getdoc(entry.make) for name, entry in RECIPES.items() if entry.make.__module__.startswith("recipes.")
     }
     assert _words_of_measure() == inspect.getdoc(measure_device)
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"), [("evonas mo", "mobile"), ("evonas mobile --retr", "--retrain-epochs"), ("evonas measure --com", "--command")]
+)
+def test_the_shell_completes_commands_and_options(line, offered):
+    environment = {**os.environ, "_EVONAS_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1)}
+    code = COMMAND.format("evonas").replace('["evonas", "evonas"]', '["evonas"]')
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [offered]
