@@ -11,12 +11,13 @@ from supernet.fine_tuning import FineTunedFitness
 from supernet.fitness import InheritedFitness, score_one_by_one
 from supernet.loading import load
 from supernet.operators import InvertedResidual, Residual, SqueezeExcite, conv_bn
-from supernet.spaces import darts, macro, mbconv, nasbench201, pnas_cells, quantised, shuffle, skip_cells, space, two_node
+from supernet.spaces import cream, darts, macro, mbconv, nasbench201, pnas_cells, quantised, shuffle, skip_cells, space, two_node
 from supernet.training.binned import BinnedPaths
 from supernet.training.fair import FairPaths
 from supernet.training.learned_mixtures import LearnedMixtures
 from supernet.training.loop import train
 from supernet.training.ordered import OrderedPaths
+from supernet.training.prioritised import PrioritisedPaths
 from supernet.training.self_evaluated import SelfEvaluated
 from supernet.training.standalone import StandAlone, TrainedFitness
 from supernet.training.uniform import UniformPaths
@@ -39,6 +40,7 @@ __all__ = [
     "OrderedPaths",
     "Part",
     "PathsBlock",
+    "PrioritisedPaths",
     "Residual",
     "SelfEvaluated",
     "SqueezeExcite",
@@ -48,6 +50,7 @@ __all__ = [
     "WarmUp",
     "accuracy",
     "conv_bn",
+    "cream",
     "darts",
     "load",
     "macro",

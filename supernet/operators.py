@@ -13,19 +13,27 @@ from torch import Tensor, nn
 
 NORMS = (nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm)
 Activation = Callable[..., nn.Module]  # a class such as nn.ReLU, which takes inplace
+Gate = Callable[[Tensor], Tensor]
 
 
 class SqueezeExcite(nn.Module):
-    """Scales every channel by a gate computed from the channel means: (n, c, h, w) -> (n, c, h, w)."""
+    """Scales every channel by a gate computed from the channel means: (n, c, h, w) -> (n, c, h, w).
 
-    def __init__(self, channels: int, reduced: int) -> None:
+    Args:
+        channels: of the value.
+        reduced: between the two layers.
+        gate: makes numbers between 0 and 1.
+    """
+
+    def __init__(self, channels: int, reduced: int, gate: Gate = torch.sigmoid) -> None:
         super().__init__()
+        self.gate = gate
         self.reduce = nn.Conv2d(channels, reduced, 1)
         self.expand = nn.Conv2d(reduced, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         gate = torch.relu(self.reduce(x.mean((2, 3), keepdim=True)))
-        return x * torch.sigmoid(self.expand(gate))
+        return x * self.gate(self.expand(gate))
 
 
 class Residual(nn.Module):
@@ -60,6 +68,7 @@ class InvertedResidual(nn.Module):
         stride: of the depthwise filter.
         squeeze_excite: gate the hidden channels.
         activation: after the first two convolutions.
+        gate: of squeeze-and-excitation.
     """
 
     def __init__(
@@ -71,13 +80,14 @@ class InvertedResidual(nn.Module):
         stride: int = 1,
         squeeze_excite: bool = False,
         activation: Activation = nn.ReLU6,
+        gate: Gate = torch.sigmoid,
     ) -> None:
         super().__init__()
         hidden = in_channels * expansion
         self.residual = stride == 1 and in_channels == out_channels
         self.expand = conv_bn(in_channels, hidden, 1, activation=activation)
         self.depthwise = conv_bn(hidden, hidden, kernel, stride=stride, groups=hidden, activation=activation)
-        self.squeeze_excite = SqueezeExcite(hidden, max(in_channels // 4, 4)) if squeeze_excite else nn.Identity()
+        self.squeeze_excite = SqueezeExcite(hidden, max(in_channels // 4, 4), gate) if squeeze_excite else nn.Identity()
         self.project = conv_bn(hidden, out_channels, 1, activation=None)
 
     @property

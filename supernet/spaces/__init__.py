@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from supernet.spaces.cream import cream
 from supernet.spaces.darts import darts
 from supernet.spaces.layout import Layout, Stage
 from supernet.spaces.macro import macro
@@ -22,6 +23,7 @@ __all__ = [
     "PnasFamily",
     "SkipFamily",
     "Stage",
+    "cream",
     "darts",
     "macro",
     "mbconv",

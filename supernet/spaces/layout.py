@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Protocol, TypeVar
 
@@ -71,3 +71,18 @@ def pick(layout: str | L | None, presets: Mapping[str, L], sizes: Mapping[str, f
             f"Images of {image_shape[1]}x{image_shape[2]} pixels are too small for a layout that divides them by {layout.shrinks}."
         )
     return layout
+
+
+def with_stages(layout: Layout, widths: Sequence[int] | None, depths: Sequence[int] | None) -> Layout:
+    """A layout with other widths or depths of its stages.
+
+    Raises:
+        UsageError: not one for each stage.
+    """
+    for what, values in (("widths", widths), ("depths", depths)):
+        if values is not None and (len(values) != len(layout.stages) or min(values) < 1):
+            raise UsageError(
+                f"Got {what} {tuple(values)}; expected {len(layout.stages)} positive numbers, one for each stage of the layout."
+            )
+    pairs = zip(widths or [s.width for s in layout.stages], depths or [s.depth for s in layout.stages], layout.stages, strict=True)
+    return replace(layout, stages=tuple(Stage(width, depth, stage.stride) for width, depth, stage in pairs))

@@ -8,17 +8,15 @@ Departure: the skip is also offered in the first block of a stage where stride a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from math import inf
 
 from torch import nn
 
-from evonas.errors import UsageError
 from evonas.space import Choice, SearchSpace
 from supernet.blocks import ChoiceBlock, FixedBlock
 from supernet.chain import ChainSupernet
 from supernet.operators import InvertedResidual, conv_bn
-from supernet.spaces.layout import Layout, Stage, pick
+from supernet.spaces.layout import Layout, Stage, pick, with_stages
 from supernet.spaces.registry import space
 
 PRESETS: dict[str, Layout] = {
@@ -68,7 +66,7 @@ def mbconv(
     Raises:
         UsageError: an unknown preset, widths or depths that do not fit its stages, or images too small for its strides.
     """
-    layout = _with_stages(pick(layout, PRESETS, SIZES, image_shape), widths, depths)
+    layout = with_stages(pick(layout, PRESETS, SIZES, image_shape), widths, depths)
 
     blocks: list[ChoiceBlock | FixedBlock] = [FixedBlock("stem", conv_bn(image_shape[0], layout.stem_width, 3, layout.stem_stride))]
     choices, channels = [], layout.stem_width
@@ -88,16 +86,6 @@ def mbconv(
         nn.Linear(layout.head_width, classes),
     )
     return ChainSupernet(SearchSpace(tuple(choices)), [*blocks, FixedBlock("head", head)], image_shape, seed=seed)
-
-
-def _with_stages(layout: Layout, widths: Sequence[int] | None, depths: Sequence[int] | None) -> Layout:
-    for what, values in (("widths", widths), ("depths", depths)):
-        if values is not None and (len(values) != len(layout.stages) or min(values) < 1):
-            raise UsageError(
-                f"Got {what} {tuple(values)}; expected {len(layout.stages)} positive numbers, one for each stage of the layout."
-            )
-    pairs = zip(widths or [s.width for s in layout.stages], depths or [s.depth for s in layout.stages], layout.stages, strict=True)
-    return replace(layout, stages=tuple(Stage(width, depth, stage.stride) for width, depth, stage in pairs))
 
 
 def operators(

@@ -1,0 +1,182 @@
+"""Cream on NAS-Bench-Macro: what it is worth that prioritised paths teach the others, at equal images and at equal wall time.
+
+CIFAR-10 at 16 pixels, the settings of benchmarks/within.py, whose uniform and sandwich supernets it is held against (their rows are taken
+from `--within`, or measured). Cream sets a tenth of the images aside, so that 36 of its epochs see what 32 uniform ones see:
+
+  cream-images   as many training images as uniform paths
+  cream-time     as long as uniform paths, on this machine, one core
+
+and, at equal images, who teaches: the matching network's choice (Cream), the best of the board at weight 1/2, a random one of the board,
+the largest path, nobody. Every supernet scores all 3,969 networks; rows and checkpoints are kept, run again to go on.
+
+    OMP_NUM_THREADS=1 python benchmarks/cream.py --data cifar16.npz --table nasbench_macro.npz --within runs/benchmark_within
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import torch
+import within
+from rows import Rows
+
+from evonas.budget import Budget
+from evonas.extremes import cheapest_and_dearest
+from evonas.ranking import tau
+from evonas.space import Architecture
+from evonas.tabular import identities_last, nasbench_macro
+from predictors import costs
+from supernet import ImageData, load, macro, train
+from supernet.chain import ChainSupernet
+from supernet.training.prioritised import PrioritisedPaths
+
+SETTINGS: dict[str, Any] = {"size": 5, "every": 20, "meta_lr": 1e-3}
+HELD_OUT, RANDOM = 0.1, 200
+
+
+class BestTeaches(PrioritisedPaths):
+    """The best of the board, at weight 1/2."""
+
+    def teacher(self, network: Any, path: Architecture, rng: np.random.Generator) -> tuple[Architecture, float] | None:
+        """See `PrioritisedPaths.teacher`."""
+        return self.board.entries[0].path, 0.5
+
+
+class RandomTeaches(PrioritisedPaths):
+    """A random one of the board, at weight 1/2."""
+
+    def teacher(self, network: Any, path: Architecture, rng: np.random.Generator) -> tuple[Architecture, float] | None:
+        """See `PrioritisedPaths.teacher`."""
+        return self.board.entries[int(rng.integers(len(self.board)))].path, 0.5
+
+
+class LargestTeaches(PrioritisedPaths):
+    """The path of the most MACs, at weight 1/2; it is trained no more than any other."""
+
+    def teacher(self, network: Any, path: Architecture, rng: np.random.Generator) -> tuple[Architecture, float] | None:
+        """See `PrioritisedPaths.teacher`."""
+        return tuple(cheapest_and_dearest(network.space, self._cost, Budget())[1].tolist()), 0.5
+
+
+class NobodyTeaches(PrioritisedPaths):
+    """Uniform paths on as few images."""
+
+    def teacher(self, network: Any, path: Architecture, rng: np.random.Generator) -> tuple[Architecture, float] | None:
+        """See `PrioritisedPaths.teacher`."""
+        return None
+
+
+WAYS: dict[str, type[PrioritisedPaths]] = {
+    "cream-images": PrioritisedPaths,
+    "cream-time": PrioritisedPaths,
+    "best": BestTeaches,
+    "random": RandomTeaches,
+    "largest": LargestTeaches,
+    "nobody": NobodyTeaches,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="CIFAR-10 at 16 pixels, .npz")
+    parser.add_argument("--table", type=Path, required=True, help="NAS-Bench-Macro, the official JSON file or .npz")
+    parser.add_argument("--within", type=Path, default=Path("runs/benchmark_within"))
+    parser.add_argument("--only", nargs="*", help="supernets, such as 'cream-images 0'")
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmark_cream"))
+    a = parser.parse_args()
+    torch.set_num_threads(1)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    images, table = load(a.data), nasbench_macro(a.table)
+    networks = macro(images.image_shape).space.enumerate()
+    at = {tuple(row): i for i, row in enumerate(networks.tolist())}
+    row_of = [at[tuple(row)] for row in identities_last(table.architectures).tolist()]
+    accuracies = table.columns["test"].mean(axis=1)
+    truth = np.bincount(row_of, accuracies) / np.bincount(row_of)
+    both = [f"{kind} {seed}" for seed in within.SEEDS for kind in ("cream-images", "cream-time")]
+    others = [f"{kind} {seed}" for seed in within.SEEDS for kind in ("uniform", "sandwich")]
+    for name in a.only or [*others, *both, "best 0", "random 0", "largest 0", "nobody 0"]:
+        kind, seed = name.split()
+        out = a.within if kind in within.KINDS else a.out
+        kept = Rows(out / f"{name.replace(' ', '-')}.jsonl")
+        if kind in within.KINDS:
+            supernet = within.trained(kind, int(seed), images, out, kept)
+        else:
+            supernet = trained(kind, int(seed), images, out, kept)
+        scores = {key: np.full(len(networks), np.nan) for key in ("accuracy", "likelihood")}
+        for start in range(0, len(networks), within.CHUNK):
+            chunk = slice(start, start + within.CHUNK)
+            row = kept.row(str(start), partial(within.scored, supernet, networks[chunk], images), quiet=True)
+            for key in scores:
+                scores[key][chunk] = row[key]
+        some = np.random.default_rng(0).choice(len(networks), RANDOM, replace=False)
+        taus = ", ".join(f"tau by {key} {tau(values, truth):.3f}" for key, values in scores.items())
+        print(
+            f"{name}: mean inherited accuracy of {RANDOM} random paths {scores['accuracy'][some].mean():.4f}; all networks: {taus}",
+            flush=True,
+        )
+        within.report(name, networks, truth, scores)
+
+
+def trained(kind: str, seed: int, images: ImageData, out: Path, kept: Rows) -> ChainSupernet:
+    """The supernet of a kind of Cream, from its checkpoint where that is complete."""
+    supernet = macro(images.image_shape, seed=seed)
+    macs = costs.macs(supernet.space, supernet.parts())
+    way = WAYS[kind](macs, len(images.classes), held_out=HELD_OUT, **SETTINGS)
+    epochs = round(within.EPOCHS / (1 - HELD_OUT))
+    if kind == "cream-time":
+        epochs = round(within.EPOCHS * float(kept.row("share", partial(share, images), quiet=True)["share"]))
+    start = time.perf_counter()
+    train(
+        supernet,
+        way,
+        images.train,
+        epochs=epochs,
+        seed=seed,
+        checkpoint=out / f"{kind}-{seed}.pt",
+        identity=[kind, epochs],
+        on_record=lambda epoch, record: print(f"{kind} {seed}, epoch {epoch + 1}: board {told(record.attributes['board'])}", flush=True),
+        **within.SETTINGS,
+    )
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"{kind} {seed}: {epochs} epochs, {time.perf_counter() - start:.0f} s of training in this process, {memory:.0f} MB", flush=True)
+    best = way.board.entries[0]
+    print(f"{kind} {seed}: best of the board {best.path}, {best.accuracy:.3f} held out, {best.cost / 1e6:.1f}M MACs", flush=True)
+    return supernet
+
+
+def told(board: list[dict[str, Any]]) -> str:
+    """Mean accuracy and cost of a board."""
+    return f"{np.mean([e['accuracy'] for e in board]):.3f}, {np.mean([e['cost'] for e in board]) / 1e6:.1f}M MACs"
+
+
+def share(images: ImageData) -> dict[str, Any]:
+    """Epochs of Cream, past its warm-up, for an epoch of uniform paths in the same time, and its seconds a step beside theirs."""
+    seconds: dict[str, list[float]] = {"uniform": [], "cream": []}
+    for name in ("uniform", "cream", "uniform", "cream"):
+        supernet = macro(images.image_shape)
+        size = within.TIMED_STEPS * within.SETTINGS["batch_size"]
+        if name == "uniform":
+            way: Any = within.KINDS["uniform"].way(supernet)
+            part = images.train.head(size)
+        else:
+            way = PrioritisedPaths(
+                costs.macs(supernet.space, supernet.parts()), len(images.classes), held_out=HELD_OUT, warmup=0.0, **SETTINGS
+            )
+            part = images.train.head(round(size / (1 - HELD_OUT)))
+        start = time.perf_counter()
+        train(supernet, way, part, epochs=1, **within.SETTINGS)
+        seconds[name].append(time.perf_counter() - start)
+    uniform, cream = (min(values) / within.TIMED_STEPS for values in seconds.values())
+    # a sixth of the epochs is warm-up, which costs what uniform paths cost
+    return {"share": uniform / (uniform / 6 + cream * 5 / 6) / (1 - HELD_OUT), "uniform": uniform, "cream": cream}
+
+
+if __name__ == "__main__":
+    main()
