@@ -99,28 +99,29 @@ def _in_terminal(what: str) -> Iterator[Callable[[float, str], None]]:
         TextColumn("{task.fields[times]}", style="cyan", table_column=Column(no_wrap=True, min_width=19)),
     )
     start = time.perf_counter()
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task(what, total=1.0, note="", times="")
-        run = progress.add_task(WHOLE, total=1.0, note="", times="") if _whole else None
+    progress = Progress(*columns, console=console)
+    task = progress.add_task(what, total=1.0, note="", times="")
+    run = progress.add_task(WHOLE, total=1.0, note="", times="") if _whole else None
 
-        def show(share: float, note: str) -> None:
-            elapsed = time.perf_counter() - start
-            room = console.width - TAKEN
-            progress.update(
-                task,
-                completed=share,
-                note=note if len(note) <= room else note.partition(" (")[0],
-                times=_times(elapsed, elapsed / share - elapsed if share else None),
-            )
-            if run is not None:
-                done, left = _whole[0].at(what, share)
-                progress.update(run, completed=done, times=_times(time.perf_counter() - _whole[0].start, left))
+    def show(share: float, note: str) -> None:
+        elapsed, room = time.perf_counter() - start, console.width - TAKEN
+        shown = note if len(note) <= room else note.partition(" (")[0]
+        progress.update(task, completed=share, note=shown, times=_times(elapsed, elapsed / share - elapsed if share else None))
+        if run is not None:
+            done, left = _whole[0].at(what, share)
+            progress.update(run, completed=done, times=_times(time.perf_counter() - _whole[0].start, left))
 
+    progress.start()
+    try:
         yield show
+    finally:
         if run is not None:
             progress.remove_task(run)  # what stays on the screen is the movement
-        if not progress.tasks[0].completed:
-            progress.remove_task(task)  # or nothing, where all of it was done before
+        if progress.tasks[0].completed:
+            progress.stop()
+        else:  # or nothing, where all of it was done before
+            progress.live.transient = True
+            progress.live.stop()
 
 
 @contextmanager

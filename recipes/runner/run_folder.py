@@ -42,7 +42,16 @@ OUTPUTS = (
         ".study.log.*",
         "report.html",
     ),
-    *("accuracy_*.png", "best_so_far.png", "predicted.png", "architecture.png", "*.losses.json", "losses.png", "distribution.png"),
+    *(
+        "accuracy_*.png",
+        "best_so_far.png",
+        "predicted.png",
+        "architecture.png",
+        "*.losses.json",
+        "losses.png",
+        "distribution.png",
+        "board.png",
+    ),
     *("forecast.json", "latency.json", "finalists.json", "reference.json", "peers.json"),
     *("winner.json", "predictions.json", "result.json", "config.json"),
 )

@@ -17,7 +17,7 @@ from evonas.study import History, attribute_name, space_of
 from evonas.units import format_quantity
 from recipes.runner.pages import pictures
 from recipes.runner.pages.page import write_page
-from recipes.runner.recorded import EPOCHS, epochs_of
+from recipes.runner.recorded import EPOCH, EPOCHS, epochs_of
 from recipes.runner.run_folder import STUDIES, copied_studies, finished, read_config, read_result
 from recipes.runner.training import LOSSES
 
@@ -52,8 +52,11 @@ def write_report(path: str | Path, predictor: Predictor | None = None) -> Path:
         images.append(("predicted.png", "What the predictor said of a network before it was scored"))
     pictures.architecture(folder / "architecture.png", result["architecture"])
     losses = {name: read_json(file) for name, file in _losses(folder).items()}
-    if records:
-        pictures.distribution(folder / "distribution.png", records[-1].get("distribution", {}))
+    if records and "board" in records[-1]:
+        pictures.board(folder / "board.png", [(int(entry[EPOCH]), entry["board"]) for entry in records])
+        images.append(("board.png", "The board of prioritised paths after every epoch: accuracy on held-out images with inherited weights"))
+    if records and "distribution" in records[-1]:
+        pictures.distribution(folder / "distribution.png", records[-1]["distribution"])
         images.append(("distribution.png", "The evaluator after the last epoch: how likely it holds every option of every choice"))
     if losses:
         pictures.losses(folder / "losses.png", losses)

@@ -149,6 +149,24 @@ def distribution(path: Path, probabilities: Mapping[str, Mapping[str, float]]) -
 
 
 @drawn
+def board(path: Path, epochs: Sequence[tuple[int, Sequence[Mapping[str, Any]]]]) -> None:
+    """Best, mean and worst accuracy of a board by epoch.
+
+    Args:
+        epochs: numbers, from 0, with the entries that the board had then, each with its accuracy in [0, 1].
+    """
+    figure, axes = sheet(figsize=(6.4, 4))
+    numbers = [epoch + 1 for epoch, _ in epochs]
+    accuracies = [[100 * float(entry["accuracy"]) for entry in entries] for _, entries in epochs]
+    axes.fill_between(numbers, list(map(min, accuracies)), list(map(max, accuracies)), color=SEARCH, alpha=0.2, linewidth=0, label="all")
+    axes.plot(numbers, [float(np.mean(each)) for each in accuracies], color=SEARCH, linewidth=1.8, label="mean")
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("accuracy on held-out images (%)")
+    axes.legend(loc="lower right", fontsize=9)
+    save(figure, path)
+
+
+@drawn
 def levels(path: Path, sizes: Integers, scores: Floats, random_sizes: Integers, random_scores: Floats) -> None:
     """Accuracies of grown cells in the order of training, level by level, and of random ones after them.
 
