@@ -26,7 +26,7 @@ from evonas import History, open_study
 from evonas.files import read_json, write_json
 from evonas.space import IDLE, SearchSpace
 from evonas.study import space_of
-from supernet import mbconv, nasbench201, shuffle
+from supernet import cream, mbconv, nasbench201, shuffle
 
 DEPTHS = (1, 2, 2)
 
@@ -36,16 +36,18 @@ RECIPES = {
     "spos": {"layout": "digits", "epochs": 8, "retrain-epochs": 8, "evaluations": 100},
     "flash": {"samples": 8, "sample-epochs": 2, "retrain-epochs": 12},
     "setn": {"channels": 4, "epochs": 8, "retrain-epochs": 8, "evaluations": 60},
+    "cream": {"epochs": 8, "retrain-epochs": 8, "evaluations": 60},
     "pnas": {"blocks": 2, "beam": 6, "operators": "identity,sep_conv_3x3", "epochs": 1, "filters": 4, "retrain-epochs": 6},
     "gap": {"networks": 50, "trainings": 1, "alone-epochs": 1, "epochs": 3, "supernets": 1, "causes": ""},
 }
 STUDIES = {
     **dict.fromkeys(("mobile", "spos", "pnas"), ("search", "baseline")),
-    **{"setn": ("search", "baseline", "epochs"), "flash": ("samples",), "gap": ("alone-0",)},
+    **dict.fromkeys(("setn", "cream"), ("search", "baseline", "epochs")),
+    **{"flash": ("samples",), "gap": ("alone-0",)},
 }
 WHAT = ("architecture", "accuracy")
 COMPARED = {
-    **dict.fromkeys(("mobile", "spos", "setn"), (*WHAT, "teacher", "finalists", "peers")),
+    **dict.fromkeys(("mobile", "spos", "setn", "cream"), (*WHAT, "teacher", "finalists", "peers")),
     **dict.fromkeys(("flash", "pnas"), WHAT),
 }
 
@@ -61,6 +63,7 @@ def main() -> None:
     a.out.mkdir(parents=True)
     write_table(a.out / "phone.json", mbconv((1, 8, 8), 10, depths=DEPTHS).space)
     write_table(a.out / "board.json", shuffle((1, 8, 8), 10, layout="digits", widths=["1.0"]).space)
+    write_table(a.out / "cream.json", cream((1, 8, 8), 10, depths=(1, 3)).space)
     write_table(a.out / "cells.json", nasbench201((1, 8, 8), 10).space)
     write_json(a.out / "chip.json", {"device": "chip", "latency": {"unit": "ms", "macs": 1e-6, "constant": 0.1}})
     found = {name: killed(name, a.out, -(-a.kills // len(a.recipes)), random.Random(f"{a.seed} {name}")) for name in a.recipes}
@@ -108,10 +111,11 @@ def command(recipe: str, out: Path, shared: Path) -> list[str]:
         "spos": ["--budget", "macs=60%", "--latency-table", str(shared / "board.json")],
         "flash": ["--budget", "accuracy=1%..", "--budget", "latency=80%", "--hardware", str(shared / "chip.json")],
         "setn": ["--budget", "macs=60%", "--latency-table", str(shared / "cells.json")],
+        "cream": ["--budget", "macs=200k..700k", "--latency-table", str(shared / "cream.json")],
         "pnas": ["--budget", "params=60%"],
         "gap": [],
     }[recipe]
-    return [sys.executable, "-m", "recipes", recipe, *options, *own, "--device", "cpu", "--out", str(out)]
+    return [sys.executable, "-m", "evonas", recipe, *options, *own, "--device", "cpu", "--out", str(out)]
 
 
 def write_table(path: Path, space: SearchSpace) -> None:

@@ -23,7 +23,7 @@ from recipes.runner.one_shot import OneShot, one_shot
 from recipes.runner.pages.one_shot import write_report
 from recipes.runner.registry import recipe
 from supernet import PrioritisedPaths, load, pick_device
-from supernet.spaces.cream import PRESETS, SIZES, depths_within
+from supernet.spaces.cream import MOST_BLOCKS, PRESETS, SIZES, depths_within
 from supernet.spaces.cream import cream as cream_space
 from supernet.spaces.layout import pick
 from supernet.training.team import first_goes_first, team
@@ -102,12 +102,12 @@ def _depths(settings: dict[str, Any], image_shape: tuple[int, int, int], classes
     if bound is None or bound.lower.endswith("%") or bound.upper.endswith("%"):
         return None
     ends = bound.numbers({"macs": ""})
-    supernet = cream_space(image_shape, classes, **settings)
+    stages = len(pick(settings["layout"], PRESETS, SIZES, image_shape).stages)
+    supernet = cream_space(image_shape, classes, **{**settings, "depths": [MOST_BLOCKS] * stages})
     table = costs.macs(supernet.space, supernet.parts())
-    stages = pick(settings["layout"], PRESETS, SIZES, image_shape).stages
     values = {column: each.values for each in table.tables for column in each.columns}
     blocks = iter(range(len(supernet.space)))
-    by_stage = [[values[next(blocks)] for _ in range(stage.depth)] for stage in stages]
+    by_stage = [[values[next(blocks)] for _ in range(MOST_BLOCKS)] for _ in range(stages)]
     smallest, largest = ([[float(end(block)) for block in blocks] for blocks in by_stage] for end in (np.min, np.max))
     if not ends.upper < np.inf:
         raise UsageError("The bound on macs has no upper end; expected macs=UPPER or macs=LOWER..UPPER.")

@@ -31,6 +31,7 @@ PRESETS = {
     "paper": Layout(16, 2, (Stage(24, 4, 2), Stage(40, 4, 2), Stage(80, 4, 2), Stage(96, 4, 1), Stage(192, 4, 2)), 1280),
 }
 SIZES = {"digits": 12, "tiny": 24, "cifar": 64, "paper": inf}  # largest images, in pixels
+MOST_BLOCKS = 4  # of a stage
 LAST = 320 / 192  # channels after the last convolution, for those of the last stage
 
 
@@ -101,7 +102,9 @@ def depths_within(
     """
     depths = [1] * len(largest)
     if fixed + sum(blocks[0] for blocks in smallest) > upper:
-        raise UsageError(f"The smallest network of this space costs more than {upper:.4g} MACs; expected more, or smaller images.")
+        raise UsageError(
+            f"The smallest network of this space costs more than {upper:.4g} MACs; expected more, smaller images, or a smaller --layout."
+        )
     middle = [*range(len(depths) // 2, len(depths)), *reversed(range(len(depths) // 2))]
     grown = True
     while grown:
@@ -111,7 +114,9 @@ def depths_within(
             if deeper[stage] <= len(largest[stage]) and fixed + _sum(largest, deeper) <= upper:
                 depths, grown = deeper, True
     if fixed + _sum(largest, depths) < lower:
-        raise UsageError(f"The largest network of this space costs less than {lower:.4g} MACs; expected less, or larger images.")
+        raise UsageError(
+            f"The largest network of this space costs less than {lower:.4g} MACs; expected less, larger images, or a larger --layout."
+        )
     return depths
 
 
