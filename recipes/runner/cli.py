@@ -169,7 +169,8 @@ def main() -> None:
         if isinstance(error, OSError):
             where = f" {error.filename}" if error.filename else ""
             _fail(str(obstacle(error) or f"Cannot use{where}: {error.strerror or first_line(error)}. Check it, and try again."), 2, debug)
-        _fail(f"Unexpected {type(error).__name__}: {first_line(error)} (--debug shows where)", 1, debug)
+        where = "".join(f", {note.removeprefix('evonas: ')}" for note in getattr(error, "__notes__", ()))
+        _fail(f"Unexpected {type(error).__name__}: {first_line(error)}{where} (--debug shows where)", 1, debug)
 
 
 def _run(arguments: list[str]) -> None:
