@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from evonas.errors import UsageError
 from evonas.space import Architecture, Population, SearchSpace
 from evonas.units import format_quantity
 
@@ -216,14 +217,23 @@ def tabulate(space: SearchSpace, parts: Sequence[Part], measure: Measure, unit: 
             running.append(CostTable(part.choices, np.zeros(part.following.shape), part.following))
             continue
         if not part.choices and states == 1:
-            constant += measure(part.build(), part.input_shapes[0])
+            constant += _priced(part, measure, (), 0, space)
             continue
         table = np.full([states, *(len(space.choices[column].options) for column in part.choices)], np.nan)
         offered = [space.allowed[column] if allowed_only else range(len(space.choices[column].options)) for column in part.choices]
         for state, options in itertools.product(range(states), itertools.product(*offered)):
-            table[(state, *options)] = measure(part.build(*options, arriving=state), part.input_shapes[state])
+            table[(state, *options)] = _priced(part, measure, options, state, space)
         if states == 1:
             plain[part.choices] = plain.get(part.choices, 0.0) + table[0]
         else:
             running.append(CostTable(part.choices, table))
     return AdditiveCost(unit, constant, (*(CostTable(*table) for table in plain.items()), *running))
+
+
+def _priced(part: Part, measure: Measure, options: tuple[int, ...], state: int, space: SearchSpace) -> float:
+    """The cost of one option a choice; what is wrong with it is said with its name."""
+    try:
+        return measure(part.build(*options, arriving=state), part.input_shapes[state])
+    except UsageError as error:
+        named = ", ".join(space.choices[column].options[option] for column, option in zip(part.choices, options, strict=True))
+        raise UsageError(f"In {part.name!r}{f' with {named}' if named else ''}: {error}") from error

@@ -32,7 +32,8 @@ MOVES = {  # beside views, and what PyTorch itself calls pointwise or a reductio
 CHEAP = (  # pooling, scaling, normalising, adding up
     *("adaptive_", "_adaptive_", "avg_pool", "max_pool", "fractional_max_pool", "upsample_", "_upsample_", "grid_sampler"),
     *("native_batch_norm", "_native_batch_norm", "_batch_norm", "batch_norm", "cudnn_batch_norm", "native_layer_norm", "native_group_norm"),
-    *("_softmax", "_log_softmax", "softmax", "native_dropout", "_fused_dropout", "cumsum", "cumprod", "linalg_vector_norm", "norm"),
+    *("_softmax", "_safe_softmax", "_log_softmax", "softmax", "native_dropout", "_fused_dropout", "cumsum", "cumprod"),
+    *("linalg_vector_norm", "norm"),
     *("var", "std", "sum", "mean", "amax", "amin", "max", "min", "argmax", "argmin", "logsumexp", "_fused_rms_norm"),
 )
 

@@ -43,7 +43,7 @@ from recipes.runner.asked import AskedUnderBudget
 from recipes.runner.delivery import deliver, versions
 from recipes.runner.forecast import alone_seconds, foretell, start
 from recipes.runner.pages.flash import accuracy_model, write_flash_report
-from recipes.runner.progress import bar, best_so_far, say, show_profile
+from recipes.runner.progress import bar, best_so_far, say, show_images, show_profile
 from recipes.runner.registry import recipe
 from recipes.runner.run_folder import RunFolder, read_result
 from recipes.runner.training import train_into
@@ -119,6 +119,7 @@ def flash(
     arguments["hardware"] = given or None
     where, seed = pick_device(asked.device), asked.seed
     images = load(asked.data, image_size=asked.image_size)
+    show_images(images)
     small = min(images.image_shape[1:]) <= SMALL_IMAGES
     settings: dict[str, Any] = {"connection": connection, "layout": layout or ("small" if small else "paper")}
     family = skip_cells(images.image_shape, len(images.classes), **settings)
@@ -153,7 +154,7 @@ def flash(
         model, agreement = accuracy_model(family, trained.history)
         known[ACCURACY] = PredictedAccuracy(model)
         limits = Budget(known, parse_bounds(asked.bounds, family.space, known))
-        show_profile(profile(family.space, limits))
+        show_profile(profile(family.space, limits), family.space.count())
         say(f"accuracy model: Kendall tau {agreement:.2f} with the {samples} networks it was fitted to; {limits}")
 
         winner = _winner(run, family, limits, measured=held_out is not None, seed=seed)

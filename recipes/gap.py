@@ -31,7 +31,7 @@ from recipes.runner.asked import Asked
 from recipes.runner.delivery import versions
 from recipes.runner.forecast import alone_seconds, foretell, scoring_seconds, start, training_seconds
 from recipes.runner.pages.gap import in_one_line, write_gap_report
-from recipes.runner.progress import bar, best_so_far, say
+from recipes.runner.progress import bar, best_so_far, say, show_images
 from recipes.runner.registry import recipe
 from recipes.runner.run_folder import RunFolder
 from recipes.runner.training import train_into
@@ -111,6 +111,7 @@ def gap(
     known = None if table is None else nasbench_macro(table)
     where, seed = pick_device(asked.device), asked.seed
     images = load(asked.data, image_size=asked.image_size)
+    show_images(images)
     training: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed, "device": where}
 
     def make(number: int = 0) -> ChainSupernet:

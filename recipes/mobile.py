@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from evonas import Budget, EvolutionExplorer, Explorer, ScreenedExplorer
+from evonas import EXPLORERS, Budget, EvolutionExplorer, Explorer, ScreenedExplorer
 from predictors.costs import counted
 from predictors.screens import screen
 from recipes.runner import options as o
@@ -25,6 +25,7 @@ from supernet.spaces.registry import supernet_of
 from supernet.training.team import first_goes_first, team
 
 SMALL, LARGE = 5e-4, 4e-5  # weight decay by image size: thousands of small images need more of it, and a higher rate
+EVOLUTION = "evolution"
 AVERAGE = 0.99  # of the weights of finalists and the winner: a hundred steps
 
 
@@ -42,6 +43,7 @@ def mobile(
     retrain_epochs: o.RetrainEpochs = None,
     batch_size: o.BatchSize = 64,
     lr: o.LearningRateBySize = None,
+    explorer: o.ExplorerName = EVOLUTION,
     predictor: o.Predictor = "boosted-trees",
     teacher: o.Teacher = LARGEST,
 ) -> None:
@@ -71,9 +73,12 @@ def mobile(
         rate = o.rate_by_size(images.image_shape) if lr is None else lr
         training: dict[str, Any] = {"batch_size": batch_size, "weight_decay": weight_decay, "seed": asked.seed, "device": where}
         supernet = supernet_of(space, images.image_shape, len(images.classes), **settings, seed=asked.seed)
-        screening = screen(predictor, supernet)
+        screening = screen(predictor, supernet) if explorer == EVOLUTION else None
+        proposing = EXPLORERS.pick(explorer).make
 
-        def explorer(limits: Budget) -> Explorer:
+        def proposer(limits: Budget) -> Explorer:
+            if explorer != EVOLUTION:
+                return proposing(supernet.space, limits, asked.seed)
             evolution = EvolutionExplorer(supernet.space, limits, seed=asked.seed)
             return evolution if screening is None else ScreenedExplorer(evolution, screening)
 
@@ -83,7 +88,7 @@ def mobile(
             space=settings,
             trained_as={} if space == "mbconv" else {"family": space},
             way=UniformPaths(),
-            explorer=explorer,
+            explorer=proposer,
             training={**training, "epochs": epochs, "lr": rate},
             retraining={**training, "epochs": retrain_epochs or epochs, "lr": rate, "average": AVERAGE},
             costs=counted(supernet.space, supernet.parts()),

@@ -36,7 +36,7 @@ from recipes.runner.asked import AskedUnderBudget
 from recipes.runner.delivery import deliver, versions
 from recipes.runner.forecast import alone_seconds, foretell, start
 from recipes.runner.pages.pnas import levels_of, write_pnas_report
-from recipes.runner.progress import bar, best_so_far, say, show_profile
+from recipes.runner.progress import bar, best_so_far, say, show_images, show_profile
 from recipes.runner.registry import recipe
 from recipes.runner.run_folder import JOURNAL, RunFolder
 from recipes.runner.training import train_into
@@ -145,6 +145,7 @@ def pnas(
         raise unknown("predictor", predictor, PREDICTORS)
     where = pick_device(asked.device)
     images = load(asked.data, image_size=asked.image_size)
+    show_images(images)
     if preset is not None and preset not in PRESETS:
         raise unknown("preset", preset, PRESETS)
     p = PRESETS[preset or preset_for(min(images.image_shape[1:]), SIZES)]
@@ -158,7 +159,7 @@ def pnas(
     with RunFolder(asked.out, asked.arguments, fresh=asked.fresh) as run:
         limits = Budget(counted, parse_bounds(asked.bounds, small.space, counted))
         found = profile(small.space, limits)
-        show_profile(found)
+        show_profile(found, small.space.count())
         check_reachable(small.space, limits, found)
         ensemble = Ensemble(PREDICTORS[predictor](small.space), random_state=asked.seed)
         explorer = ProgressiveExplorer(

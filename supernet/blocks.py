@@ -105,7 +105,7 @@ class Block(nn.Module):
                 if made != expected:
                     raise UsageError(
                         f"Option {choice.options[option]!r} of block {self.name!r} hands on {made}, and {choice.options[0]!r} hands on "
-                        f"{expected}; expected one shape (padding, stride?), or shaped_by=[{choice.name!r}] where that is meant."
+                        f"{expected}; expected one shape (padding, stride?). Where it is meant: shapes=True, or shaped_by in a Block."
                     )
 
     def active(self, *options: int) -> nn.Module:
@@ -169,10 +169,11 @@ class ChoiceBlock(Block):
         name: as in `Block`.
         reads: the choice.
         options: modules by option name, in the order of the choice's options.
+        shapes: whether they hand on different shapes, which the blocks after it have to take as they come: a stride that is chosen.
     """
 
-    def __init__(self, name: str, reads: str, options: Mapping[str, nn.Module]) -> None:
-        super().__init__(name, [reads])
+    def __init__(self, name: str, reads: str, options: Mapping[str, nn.Module], *, shapes: bool = False) -> None:
+        super().__init__(name, [reads], [reads] if shapes else [])
         self.options = registered(options)
         self._keys, self._in_order = tuple(self.options), tuple(options)
 

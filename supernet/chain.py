@@ -13,11 +13,13 @@ from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor, nn
 
 from evonas.errors import UsageError
 from evonas.space import Architecture, Population, SearchSpace
 from supernet.blocks import Block, Mixture, Part, Shape, Value, shape_of
+from supernet.evaluation import left_as_it_was
 from supernet.initialisation import initialise
 
 Selection = Architecture | npt.NDArray[np.int64] | Mixture
@@ -33,7 +35,8 @@ class ChainSupernet(nn.Module):
         seed: of the initial weights.
 
     Raises:
-        UsageError: a block reads a choice that the space has not, or the space has one that no block reads.
+        UsageError: a block reads a choice that the space has not, the space has one that no block reads, the options of a block are not
+            those of its choice, or two blocks have one name.
     """
 
     def __init__(self, space: SearchSpace, blocks: Sequence[Block], image_shape: tuple[int, int, int], *, seed: int = 0) -> None:
@@ -42,6 +45,9 @@ class ChainSupernet(nn.Module):
         self.image_shape = image_shape
         self.blocks = nn.ModuleList(blocks)
         self.chain = tuple(blocks)  # the same, as what they are
+        names = [block.name for block in blocks]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise UsageError(f"Two blocks have the name {twice[0]!r}; expected every name once: networks are made of blocks by name.")
         position = {name: i for i, name in enumerate(space.names)}
         if unknown := [name for block in blocks for name in block.reads if name not in position]:
             raise UsageError(f"A block reads {unknown[0]!r}, which the space has not; expected one of: {', '.join(space.names)}.")
@@ -51,6 +57,13 @@ class ChainSupernet(nn.Module):
         for block, columns in zip(self.chain, self.columns, strict=True):
             block.require([space.choices[column] for column in columns])
         initialise(self, seed)
+
+    @property
+    def classes(self) -> int:
+        """How many logits it gives; it is run once for that."""
+        row, device = tuple(indices[0] for indices in self.space.allowed), next(self.parameters()).device
+        with torch.no_grad(), left_as_it_was(self):
+            return int(self.eval()(torch.zeros(1, *self.image_shape, device=device), row).shape[1])
 
     def __repr__(self) -> str:
         weights = sum(parameter.numel() for parameter in self.parameters())

@@ -8,8 +8,9 @@ images is found here, in one line.
 from __future__ import annotations
 
 import os
+import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ MOST_SEARCH_IMAGES = 10_000
 TEST_SHARE = 0.2
 SPLIT_SEED = 0
 FOLDER_IMAGE_SIZE = 224
+CHECKED_S, NAMED = 10.0, 5  # seconds in which the images of a folder are looked at, and broken ones that are named
 PIECE_NUMBERS = 1 << 24
 COPIES = 3  # of an array in memory at the same time: as read, with channels first, and the part that is trained on
 
@@ -101,7 +103,8 @@ def from_arrays(
         if values.min() < 0 or values.max() >= count:
             raise UsageError(f"{name}: y_{part} holds labels {values.min()} to {values.max()}; expected 0 to {count - 1}.")
     _require_classes(name, count)
-    kept, held = _split(name, labels, min(MOST_SEARCH_IMAGES, round(SEARCH_SHARE * len(labels))), count)
+    names = classes or tuple(map(str, range(count)))
+    kept, held = _split(name, labels, min(MOST_SEARCH_IMAGES, round(SEARCH_SHARE * len(labels))), names)
     mean, scale = _mean_and_scale(images, kept)
     train = TensorPart(
         torch.from_numpy(images[kept]),
@@ -155,15 +158,15 @@ def _images(name: str, key: str, images: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
 
 
-def _split(name: str, labels: np.ndarray, held: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
+def _split(name: str, labels: np.ndarray, held: int, classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Rows (kept, held out), shuffled, stratified by class."""
     from sklearn.model_selection import train_test_split
 
-    counts = np.bincount(labels, minlength=classes)  # labels are below the number of classes, checked before
-    if counts.min() < 2 or held < classes:
+    counts = np.bincount(labels, minlength=len(classes))  # labels are below the number of classes, checked before
+    if counts.min() < 2 or held < len(classes):
         raise UsageError(
-            f"{name}: class {int(counts.argmin())} has {counts.min()} of {len(labels)} images; expected 2 or more a class and "
-            f"{int(np.ceil(classes / SEARCH_SHARE))} in all, so that every class stands in train and in search."
+            f"{name}: class {classes[int(counts.argmin())]} has {counts.min()} of {len(labels)} images; expected 2 or more a class and "
+            f"{int(np.ceil(len(classes) / SEARCH_SHARE))} in all, so that every class stands in train and in search."
         )
     kept, out = train_test_split(np.arange(len(labels)), test_size=held, stratify=labels, random_state=SPLIT_SEED)
     return kept, out
@@ -175,7 +178,7 @@ def _digits(root: Path) -> ImageData:
 
     digits = load_digits()
     images, labels = digits.images.astype(np.float32), digits.target
-    kept, test = _split("digits", labels, round(TEST_SHARE * len(labels)), 10)
+    kept, test = _split("digits", labels, round(TEST_SHARE * len(labels)), tuple("0123456789"))
     return from_arrays("digits", images[kept], labels[kept], images[test], labels[test], flip=False)
 
 
@@ -188,7 +191,7 @@ def _torchvision(kind: str, flip: bool) -> Callable[[Path], ImageData]:
             train, test = (getattr(torchvision.datasets, dataset)(root, train=part, download=True) for part in (True, False))
         except Exception as error:
             raise UsageError(
-                f"Cannot download {kind} to {root}: {first_line(error)}. Check the network, or place the files there by hand."
+                f"Cannot download {kind} to {root.resolve()}: {first_line(error)}. Check the network, or place torchvision's files there."
             ) from error
         x, y = ([np.asarray(part.data) for part in (train, test)], [np.asarray(part.targets) for part in (train, test)])
         return from_arrays(kind, x[0], y[0], x[1], y[1], classes=tuple(train.classes), flip=flip)
@@ -252,7 +255,31 @@ def _open_image(file: str) -> Any:
         with Image.open(file) as image:
             return image.convert("RGB")
     except Exception as error:
-        raise UsageError(f"Cannot decode the image {file}: {type(error).__name__}. Remove or repair it.") from None
+        raise UsageError(f"Cannot decode the image {file}: {first_line(error)}. Remove or repair it.") from None
+
+
+def _require_whole(files: Sequence[str]) -> None:
+    """Decode images before anything is trained, for ten seconds at most and spread over all of them; all that are broken are named at once.
+
+    What is not looked at now is refused when it is read.
+
+    Raises:
+        UsageError: some cannot be decoded.
+    """
+    broken, start = [], time.monotonic()
+    for position in np.random.default_rng(0).permutation(len(files)):
+        if time.monotonic() - start > CHECKED_S:
+            break
+        try:
+            _open_image(files[position])
+        except UsageError as error:
+            broken.append((files[position], str(error)))
+    if len(broken) == 1:
+        raise UsageError(broken[0][1])
+    if broken:
+        named = ", ".join(file for file, _ in sorted(broken)[:NAMED])
+        more = f" and {len(broken) - NAMED} more" if len(broken) > NAMED else ""
+        raise UsageError(f"Cannot decode {len(broken)} of {len(files)} images: {named}{more}. Remove or repair them.")
 
 
 def _image_files(folder: Path, classes: dict[str, int]) -> list[tuple[str, int]]:
@@ -307,6 +334,7 @@ def _folder(path: Path, image_size: int, color_jitter: float, workers: int) -> I
 
     train_folder = path / "train" if (path / "train").is_dir() else path
     augmented, plain_set = open_folder(train_folder)
+    _require_whole([file for file, _ in augmented.samples])
     labels = np.array(augmented.targets)
     _require_classes(str(path), len(augmented.classes))
     classes, rows = tuple(augmented.classes), np.arange(len(labels))
@@ -317,9 +345,9 @@ def _folder(path: Path, image_size: int, color_jitter: float, workers: int) -> I
             raise UsageError(f"{test_folder} holds the classes {test_set.classes}; expected those of {train_folder}: {list(classes)}.")
         test_rows = np.arange(len(test_set.targets))
     else:
-        rows, test_rows = _split(str(path), labels, round(TEST_SHARE * len(labels)), len(classes))
+        rows, test_rows = _split(str(path), labels, round(TEST_SHARE * len(labels)), classes)
         test_set = plain_set
-    kept, held = _split(str(path), labels[rows], min(MOST_SEARCH_IMAGES, round(SEARCH_SHARE * len(rows))), len(classes))
+    kept, held = _split(str(path), labels[rows], min(MOST_SEARCH_IMAGES, round(SEARCH_SHARE * len(rows))), classes)
     mean, scale = torch.tensor([123.7, 116.3, 103.5]), torch.tensor([58.4, 57.1, 57.4])  # of ImageNet, the field's habit for photographs
     train = FolderPart(augmented, plain_set, rows[kept], mean, scale, workers)
     search, test = replace(train, rows=rows[held]), replace(train, plain=test_set, rows=test_rows)

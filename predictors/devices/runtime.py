@@ -17,7 +17,7 @@ import subprocess
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,16 @@ def export(module: nn.Module, input_shape: tuple[int, ...], path: Path, *, dynam
             output_names=["outputs"],
             dynamic_shapes=shapes,
         )
+
+
+def describe(path: Path, told: Mapping[str, str]) -> None:
+    """Keep text in the metadata of an ONNX file, which its sessions show as `get_modelmeta().custom_metadata_map`."""
+    import onnx
+
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, dict(told))
+    with written_whole(path) as temporary:
+        onnx.save(model, temporary)
 
 
 @functools.cache

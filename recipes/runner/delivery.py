@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import itertools
+import json
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -157,6 +158,8 @@ def deliver(
     save_archive(folder / "model.pt", content)
     _read_back(network, data, folder / "model.pt")
     runtime.export(network, data.image_shape, folder / "model.onnx", dynamic_batch=True)
+    told = {name: content[name] for name in ("classes", "mean", "scale", "image_shape", "architecture")}
+    runtime.describe(folder / "model.onnx", {name: json.dumps(value) for name, value in told.items()})
     images, _ = next(iter(data.test.batches(16, torch.device("cpu"))))
     found, logits = runtime.differences(network, folder / "model.onnx", images)
     difference, mean = float(np.abs(found).max()), float(np.abs(found).mean() / logits.std())
@@ -220,13 +223,14 @@ def write_result(
     latency = None
     if table is not None:
         latency = {"device": table.device, "residual": None if table.residual is None else asdict(table.residual)}
+    units = {name: budget.units.get(name, "ms") for name in winner["costs"]}  # a latency that nothing bounded was measured in the end
     result = {
         "recipe": recipe,
         "architecture": winner["architecture"],
         "budget": [str(bound) for bound in budget.bounds],
         "bounds": budget.plain_bounds(),
         "costs": winner["costs"],
-        "units": budget.units,
+        "units": units,
         "accuracy": {"inherited": winner["inherited"], "test": test_accuracy},
         "score": winner["score"],
         "baseline": dict(control),
@@ -238,7 +242,7 @@ def write_result(
         "versions": versions(),
     }
     write_json(folder / "result.json", result)
-    spent = ", ".join(f"{name} {format_quantity(value, budget.costs[name].unit)}" for name, value in winner["costs"].items())
+    spent = ", ".join(f"{name} {format_quantity(value, units[name])}" for name, value in winner["costs"].items())
     return f"test accuracy {100 * test_accuracy:.2f} %, {spent} (budget: {budget})"
 
 

@@ -42,6 +42,7 @@ NETWORKS_MEASURED_WHOLE = 10
 REESTIMATION_BATCH, REESTIMATION_SEED = 128, (0, 0)
 RANKED_BY = "ranked_by"
 LATENCY = "latency"
+UNSURE = 0.15  # mean relative error of a latency table that deserves a word
 EXPECTED_WORKERS = 4  # in a storage that others can reach; how many there will be is not known when the first one begins
 
 
@@ -61,11 +62,11 @@ class Limits:
 def bounded(run: RunFolder, supernet: ChainSupernet, known: Mapping[str, Cost], asked: AskedOneShot, *, timed: bool) -> Limits:
     """The costs of the space and the bounds on them: profiled, shown, and refused when no network meets them.
 
-    What only needs counting is checked before latency is measured.
+    What only needs counting is checked before latency is measured; where nothing bounds it and no table is given, it is not measured.
 
     Args:
         known: the costs that are counted, by name.
-        timed: whether latency is a cost; there is no table otherwise.
+        timed: whether latency can be a cost; there is no table otherwise.
 
     Raises:
         UsageError: a malformed bound, or one that nothing satisfies.
@@ -78,15 +79,20 @@ def bounded(run: RunFolder, supernet: ChainSupernet, known: Mapping[str, Cost], 
         bound.check(units)
     counted = Budget(known, parse_bounds([bound for bound in bounds if bound.cost != LATENCY], space, known))
     check_reachable(space, counted, profile(space, counted))
+    if asked.latency_table is None and not any(bound.cost == LATENCY for bound in bounds):
+        say("latency: no bound on it, so it is measured of the winner alone (--budget latency=30% bounds it)")
+        return Limits(_checked(space, counted), None)
     table = _latency(run, supernet, asked)
     say(f"latency of {table.device}: {table.residual or 'from the file, not corrected'}")
+    if table.residual is not None and table.residual.mean > UNSURE:
+        say("note: the sums of blocks say little about whole networks here, on a busy machine or for cells; finalists are measured whole")
     both: dict[str, Cost] = {**known, LATENCY: table}
     return Limits(_checked(space, Budget(both, parse_bounds(bounds, space, both))), table)
 
 
 def _checked(space: SearchSpace, budget: Budget) -> Budget:
     found = profile(space, budget)
-    show_profile(found)
+    show_profile(found, space.count())
     say(f"budget: {budget}; {found.acceptance} meet it")
     check_reachable(space, budget, found)
     return budget

@@ -37,7 +37,7 @@ from recipes.runner.finalists import choose, crown, decide, judged, rungs, told
 from recipes.runner.forecast import foretell, scoring_seconds, start, training_seconds
 from recipes.runner.pages.one_shot import write_report
 from recipes.runner.peers import tell, train_peers
-from recipes.runner.progress import say
+from recipes.runner.progress import say, show_images
 from recipes.runner.recorded import recorder
 from recipes.runner.run_folder import RunFolder, keep_copy
 from recipes.runner.scoring import REFERENCE, scored_by
@@ -110,6 +110,7 @@ def one_shot(job: OneShot, images: ImageData, asked: AskedOneShot) -> None:
         training.help()
         return
 
+    show_images(images)
     with RunFolder(asked.out, asked.arguments, fresh=asked.fresh) as run:
         if asked.from_run is not None:  # one that cannot be used is refused before anything is measured or written
             restore(copy.deepcopy(supernet), job.way, movements.trained_supernet(asked.from_run, identity))
@@ -127,7 +128,7 @@ def one_shot(job: OneShot, images: ImageData, asked: AskedOneShot) -> None:
             return
         studies = movements.begin(run, limits, supernet.space, asked, plain(search))
         start(run, foretold)
-        explorer, chosen, baseline = _searched(run, job, images, asked, identity, limits.budget, studies)
+        explorer, chosen, baseline = _searched(run, job, images, asked, identity, limits, studies)
         _finals(run, job, images, asked, limits, studies, explorer, chosen, baseline, training)
 
 
@@ -167,11 +168,11 @@ def _searched(
     images: ImageData,
     asked: AskedOneShot,
     identity: Mapping[str, Any],
-    budget: Budget,
+    limits: movements.Limits,
     studies: Sequence[optuna.Study],
 ) -> tuple[Explorer, dict[str, Any], dict[str, Any]]:
     """A supernet, and what a search finds in it: the explorer, the finalists, and what random search came to."""
-    supernet, where, whole = job.supernet, job.training["device"], job.supernet.space
+    supernet, where, whole, budget = job.supernet, job.training["device"], job.supernet.space, limits.budget
     watched = {"on_record": recorder(run.path, whole, budget)} if type(job.way).record is not Way.record else {}
     movements.train_supernet(run, supernet, job.way, images, identity, asked, studies, **job.training, **watched)
     movements.after_narrowing(whole, supernet, budget)
@@ -186,7 +187,7 @@ def _searched(
     found, control = movements.search_beside_random(
         explorer, fitness, reference, studies, asked.evaluations, shared=asked.storage is not None
     )
-    chosen = choose(run, explorer, found, studies[0], measuring(job, images, asked), by_hand, wanted=asked.finalists)
+    chosen = choose(run, explorer, found, studies[0], measuring(job, images, limits, asked), by_hand, wanted=asked.finalists)
     return explorer, chosen, movements.best_of(studies[1], control)
 
 
@@ -216,13 +217,15 @@ def _finals(
     patiently(lambda: crown(studies[-1], winner["position"], job.retraining["epochs"], judged(network, images.search, where)), say)
     tested = accuracy(network, images.test, where)
 
-    measure = measuring(job, images, asked)
+    measure = measuring(job, images, limits, asked)
     peers = train_peers(run, training, asked.peers, supernet.space, limits.budget, measure, finish, asked.seed, where)
     training.done()
     said = tell(tested, max(entry["score"] for entry in chosen["tried"]), baseline, peers)  # the winner may be one made by hand
     if shared:
         patiently(lambda: keep_copy(run.path, studies), say)
 
+    if job.timed and limits.table is None:  # nothing bounded it; it is good to know
+        winner["costs"][movements.LATENCY] = runtime.measure(network, images.image_shape)
     difference = deliver(network, images, winner["architecture"], job.space, run.path, family=job.family)
     more = {"said": said, "peers": peers, "teacher": teacher, "finalists": told(studies[-1], supernet.space, chosen["finalists"])}
     result = write_result(run.path, asked.recipe, winner, limits.budget, limits.table, tested, baseline, difference, asked.seed, more)
@@ -230,9 +233,9 @@ def _finals(
     say(f"delivered to {asked.out}: {result}; all about it: {run / 'report.html'}")
 
 
-def measuring(job: OneShot, images: ImageData, asked: AskedOneShot) -> Callable[[Architecture], dict[str, float]]:
-    """Measures a network whole: costs that replace those of tables; none with a table of another device."""
-    if not job.timed or asked.latency_table is not None:
+def measuring(job: OneShot, images: ImageData, limits: movements.Limits, asked: AskedOneShot) -> Callable[[Architecture], dict[str, float]]:
+    """Measures a network whole: costs that replace those of tables; none without a table, or with one of another device."""
+    if limits.table is None or asked.latency_table is not None:
         return lambda architecture: {}
     return lambda architecture: {movements.LATENCY: runtime.measure(job.supernet.subnet(architecture), images.image_shape)}
 

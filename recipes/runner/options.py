@@ -53,6 +53,10 @@ Evaluations = Annotated[int, typer.Option(help="Networks that the search scores,
 Predictor = Annotated[
     str, typer.Option(help="What screens the candidates that evolution proposes: boosted-trees, nn-degree, or none (see evonas list).")
 ]
+ExplorerName = Annotated[
+    str,
+    typer.Option("--explorer", help="What proposes networks (evonas list), yours among them; --predictor screens for evolution alone."),
+]
 LatencyFile = Annotated[
     str | None,
     typer.Option(

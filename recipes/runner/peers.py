@@ -79,8 +79,9 @@ def train_peers(
 def standing(winner: float, peers: list[dict[str, Any]]) -> str:
     """Where the winner stands, in words."""
     accuracies = np.array([peer["test"] for peer in peers])
-    ahead, spread = int((winner > accuracies).sum()), f" +- {accuracies.std(ddof=1):.4f}" if len(peers) > 1 else ""
-    return f"ahead of {ahead} of {len(peers)} random networks of its budget; {winner:.4f} against {accuracies.mean():.4f}{spread}"
+    ahead, spread = int((winner > accuracies).sum()), f" +- {100 * accuracies.std(ddof=1):.2f}" if len(peers) > 1 else ""
+    figures = f"{100 * winner:.2f} % against {100 * accuracies.mean():.2f}{spread} %"
+    return f"ahead of {ahead} of {len(peers)} random networks of its budget; {figures}"
 
 
 def beside_random(score: float, control: Mapping[str, Any]) -> str:
@@ -90,8 +91,9 @@ def beside_random(score: float, control: Mapping[str, Any]) -> str:
         return "Random search found no network to compare with."
     verdict = "beat" if score > best else "did not beat"
     return (
-        f"The search {verdict} random search with as many evaluations ({count}): {score:.2f} against {best:.2f}, with inherited weights; "
-        f"--peers N trains N random networks of the budget as the winner was, which says more."
+        f"The search {verdict} random search with as many evaluations ({count}): its best score (likelihood with inherited weights, fused "
+        f"with MACs, in standard deviations) is {score:.2f} against {best:.2f}; --peers N trains N random networks of the budget as the "
+        f"winner was, which says more."
     )
 
 

@@ -193,13 +193,23 @@ def say(text: str) -> None:
     console.print(text, markup=False, soft_wrap=True)
 
 
-def show_profile(found: Profile) -> None:
-    """The profile of a space as a table."""
-    table = Table("cost", "smallest", "median", "largest", title="The search space", title_justify="left", title_style="bold")
+def show_profile(found: Profile, count: int) -> None:
+    """The profile of a space of so many networks as a table."""
+    networks = f"{count:,}" if count < 1e6 else f"{count:.2g}"
+    title = f"The search space: {networks} networks"
+    table = Table("cost", "smallest", "median", "largest", title=title, title_justify="left", title_style="bold")
     for r in found.ranges:
         values = (format_quantity(value, r.unit) for value in (r.smallest, r.median, r.largest))
         table.add_row(r.cost, *values)
     console.print(table)
+
+
+def show_images(data: Any) -> None:
+    """What was read, and what guessing would give."""
+    parts = f"{len(data.train):,} train, {len(data.search):,} search, {len(data.test):,} test"
+    shown = ", ".join(data.classes[:5]) + (", ..." if len(data.classes) > 5 else "")
+    shape, guessed = "x".join(map(str, data.image_shape)), 100 / len(data.classes)
+    say(f"images of {data.name}: {parts}, {shape}; {len(data.classes)} classes ({shown}), of which guessing names {guessed:.3g} %")
 
 
 def show_forecast(seconds: Mapping[str, float]) -> None:

@@ -60,12 +60,16 @@ def supernet_of(name: str, image_shape: tuple[int, int, int], classes: int, **se
     """The supernet of a registered space.
 
     Raises:
-        UsageError: see `require_supernet`; or settings that the space does not take.
+        UsageError: see `require_supernet`; settings that the space does not take; or what it gives is no supernet for so many classes.
     """
     make = require_supernet(name).make
     try:
         inspect.signature(make).bind(image_shape, classes, **settings)
     except TypeError as error:
         raise UsageError(f"The space {name} {error}; leave it out.") from None
-    made: ChainSupernet = make(image_shape, classes, **settings)
+    made = make(image_shape, classes, **settings)
+    if not isinstance(made, ChainSupernet):
+        raise UsageError(f"The space {name} gives {type(made).__name__}; expected a ChainSupernet.")
+    if made.classes != classes:
+        raise UsageError(f"The supernet of the space {name} gives {made.classes} logits for {classes} classes; expected as many.")
     return made

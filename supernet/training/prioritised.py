@@ -42,15 +42,7 @@ MEASURED, CALIBRATION = 1000, 512  # held-out images of the board's accuracies a
 
 
 def _for(supernet: ChainSupernet) -> PrioritisedPaths:
-    return PrioritisedPaths(tabulate(supernet.space, supernet.parts(), weights), classes_of(supernet))
-
-
-def classes_of(supernet: ChainSupernet) -> int:
-    """How many logits a supernet gives."""
-    row = tuple(indices[0] for indices in supernet.space.allowed)
-    device = next(supernet.parameters()).device
-    with torch.no_grad(), left_as_it_was(supernet):
-        return int(supernet.eval()(torch.zeros(1, *supernet.image_shape, device=device), row).shape[1])
+    return PrioritisedPaths(tabulate(supernet.space, supernet.parts(), weights), supernet.classes)
 
 
 @way("prioritised", summary="the best paths so far teach the others", paper="Peng et al. 2020, arXiv 2010.15821", make=_for)

@@ -63,6 +63,10 @@ COUNTED = {  # what it is, and what it takes by hand, on 4 channels of 6 x 5 pix
         Function(lambda x, layer: layer(*[x.flatten(2)] * 3)[0], layer=nn.MultiheadAttention(30, 3, batch_first=True)),
         4 * 30 * 120 + 2 * 4 * 4 * 30,
     ),
+    "attention as it comes from images": (  # keys that are not contiguous take another kernel
+        Function(lambda x: F.scaled_dot_product_attention(*[x.reshape(1, 2, 2, 30).transpose(-1, -2)] * 3)),
+        2 * 2 * 30 * 30 * 2,
+    ),
     "elementwise": (nn.Sequential(nn.PReLU(4), nn.GroupNorm(2, 4), nn.Softmax(1), nn.AvgPool2d(2), nn.Upsample(scale_factor=2)), 0),
     "moves": (nn.Sequential(nn.PixelShuffle(2), nn.ZeroPad2d(1), nn.Unfold(2), nn.Dropout(0.5)), 0),
 }

@@ -128,7 +128,9 @@ def test_peers_are_asked_for_later_and_said_where_the_winner_stands(finished, ta
     }
     assert len(result["peers"]) == 2
     ahead = sum(result["accuracy"]["test"] > peer["test"] for peer in result["peers"])
-    assert result["said"].startswith(f"ahead of {ahead} of 2 random networks of its budget; {result['accuracy']['test']:.4f} against ")
+    assert result["said"].startswith(
+        f"ahead of {ahead} of 2 random networks of its budget; {100 * result['accuracy']['test']:.2f} % against "
+    )
     assert all(peer["costs"]["macs"] <= 700e3 and peer["costs"]["latency"] <= 6 for peer in result["peers"])
     assert f"ahead of {ahead} of 2".replace("ahead", "Ahead", 1) in (out / "report.html").read_text()
     assert not list(out.glob("peer[0-9]*"))

@@ -6,9 +6,12 @@ import torch
 from torch import nn
 
 from evonas import Choice, SearchSpace, UsageError
+from predictors import macs
 from supernet import CellBlock, ChainSupernet, ChoiceBlock, FixedBlock, PathsBlock, Residual, conv_bn
 from supernet.blocks import Block
 from supernet.initialisation import initialise
+from supernet.spaces.registry import SPACES, supernet_of
+from supernet.spaces.registry import space as supernet_space
 
 IMAGE = (3, 8, 8)
 
@@ -76,14 +79,8 @@ def test_options_of_other_shapes_are_refused_unless_that_is_meant():
     unpadded = {"conv3": conv_bn(4, 4, 3), "valid": nn.Conv2d(4, 4, 3)}
     with pytest.raises(UsageError, match=r"'valid' of block 'middle' hands on \(4, 6, 6\), and 'conv3' hands on \(4, 8, 8\).*shaped_by"):
         chain(unpadded).parts()
-
-    class Meant(ChoiceBlock):
-        def __init__(self, *given):
-            super().__init__(*given)
-            self.shaped_by = ("op",)
-
     space = SearchSpace((Choice("op", tuple(unpadded)),))
-    made = ChainSupernet(space, [FixedBlock("stem", conv_bn(3, 4, 3)), Meant("middle", "op", unpadded), head()], IMAGE)
+    made = ChainSupernet(space, [FixedBlock("stem", conv_bn(3, 4, 3)), ChoiceBlock("middle", "op", unpadded, shapes=True), head()], IMAGE)
     assert [part.name for part in made.parts()][:4] == ["stem", "middle", "middle, shape", "head"]
 
 
@@ -186,3 +183,41 @@ def test_a_block_that_cannot_say_what_it_offers_is_taken():
     space = SearchSpace((Choice("a", ("x", "y")),))
     made = ChainSupernet(space, [Quiet("quiet", ["a"]), head(3)], IMAGE)
     assert np.isfinite(made.eval()(torch.randn(1, *IMAGE), (1,)).detach().numpy()).all()
+
+
+def test_two_blocks_of_one_name_are_refused():
+    """The second would take the place of the first in every network that is delivered."""
+    space = SearchSpace((Choice("a", ("x", "y")), Choice("b", ("x", "y"))))
+    blocks = [ChoiceBlock("same", name, {"x": conv_bn(3, 3, 3), "y": nn.Identity()}) for name in ("a", "b")]
+    with pytest.raises(UsageError, match="Two blocks have the name 'same'"):
+        ChainSupernet(space, [*blocks, head(3)], IMAGE)
+
+
+def test_a_supernet_of_other_classes_is_refused():
+    @supernet_space("of-ten", summary="always ten logits")
+    def of_ten(image_shape, classes, *, seed=0):
+        return chain(convs())
+
+    @supernet_space("listed", summary="a list of blocks")
+    def listed(image_shape, classes, *, seed=0):
+        return [head()]
+
+    try:
+        assert supernet_of("of-ten", IMAGE, 10).classes == 10
+        with pytest.raises(UsageError, match="gives 10 logits for 12 classes"):
+            supernet_of("of-ten", IMAGE, 12)
+        with pytest.raises(UsageError, match="gives list; expected a ChainSupernet"):
+            supernet_of("listed", IMAGE, 10)
+    finally:
+        for name in ("of-ten", "listed"):
+            SPACES._entries.pop(name)
+
+
+def test_what_cannot_be_counted_is_named_with_its_block():
+    class Transformed(nn.Module):
+        def forward(self, x):
+            return x + torch.fft.rfft2(x).real.mean()
+
+    made = chain(convs(fourier=Transformed()))
+    with pytest.raises(UsageError, match=r"In 'middle' with fourier: Nobody says how many multiply-accumulates aten._fft_r2c"):
+        macs(made.space, made.parts())

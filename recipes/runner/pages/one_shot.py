@@ -41,12 +41,16 @@ def write_report(path: str | Path, predictor: Predictor | None = None) -> Path:
     histories = [History.of_trials(found, space) for found in trials[:2]]
     if predictor is not None:
         write_json(folder / "predictions.json", foretold(histories[0], predictor))
-    images = [(_costs(folder, result, trials, name), f"Inherited accuracy against {name}") for name in result["costs"]]
+    images = [
+        (_costs(folder, result, trials, name), f"Inherited accuracy against {name}")
+        for name in result["costs"]
+        if _known(trials, result["units"][name], name)
+    ]
     pictures.best_so_far(folder / "best_so_far.png", *(h.scores for h in histories))
     images.append(("best_so_far.png", "Best so far, beside random search with as many evaluations"))
-    known = read_json(inside(folder, "predictions.json")) if (folder / "predictions.json").exists() else []
-    if len(known) > 2:
-        predicted, measured = np.array(known).T
+    screened = read_json(inside(folder, "predictions.json")) if (folder / "predictions.json").exists() else []
+    if len(screened) > 2:
+        predicted, measured = np.array(screened).T
         correlation = float(kendalltau(predicted, measured).statistic)
         pictures.predicted_against_measured(folder / "predicted.png", predicted, measured, correlation)
         images.append(("predicted.png", "What the predictor said of a network before it was scored"))
@@ -101,6 +105,11 @@ def _costs(folder: Path, result: dict[str, Any], studies: Sequence[Sequence[Froz
     winner = (result["costs"][name], result["accuracy"]["inherited"])
     pictures.accuracy_against_cost(folder / file, name, unit, points[0], points[1], winner, ends)
     return file
+
+
+def _known(studies: Sequence[Sequence[FrozenTrial]], unit: str, cost: str) -> bool:
+    """Whether the trials of a search carry a cost; one that was measured of the winner alone they do not."""
+    return any(attribute_name(cost, unit) in trial.user_attrs for found in studies for trial in found)
 
 
 def cost_rows(result: dict[str, Any]) -> list[tuple[str, str, str]]:
