@@ -85,6 +85,7 @@ class PrioritisedPaths(UniformPaths):
         self.matching = Matching(classes, compared, lr=meta_lr)
         self._images = torch.zeros(0)  # that paths are compared by: the first of the held-out ones
         self._made = torch.zeros(0)  # what the board's paths make of them, shape (entries, images, classes)
+        self._next: int | None = None  # step at which the matching network moves again
         self._student: Architecture | None = None
         self._hits = torch.zeros(())  # its accuracy on the images of its step
 
@@ -110,9 +111,8 @@ class PrioritisedPaths(UniformPaths):
     def teacher(self, network: Any, path: Architecture, rng: np.random.Generator) -> tuple[Architecture, float] | None:
         """Who teaches a path, and its weight rho; None where nobody does. The matching network's choice."""
         with torch.no_grad():
-            logits = self._matched(network, path)
-        best = int(logits.argmax())
-        return self.board.entries[best].path, float(logits[best].sigmoid())
+            found = self._matched(network, path)
+        return None if found is None else (found[0], float(found[1]))
 
     def after_step(self, network: Any, batch: Batch, held_out: Batch | None, moment: Moment, rng: np.random.Generator) -> None:
         """The board is offered the path of the step, and the matching network moves; see `Way.after_step`."""
@@ -123,9 +123,8 @@ class PrioritisedPaths(UniformPaths):
             self._images = held_out[0][torch.arange(self.compared) % len(held_out[0])]
         assert self._student is not None
         self._offer(network, self._student, held_out)
-        since = moment.step - int(self.warmup * moment.epochs) * (moment.steps // moment.epochs)
-        if since % self.every == 1 and len(self.board) > 1:  # the first time as soon as there is a choice
-            self._learn(network, held_out, moment.lr)
+        if self._next is None or moment.step >= self._next:  # the first time as soon as there is a teacher
+            self._learn(network, held_out, moment)
 
     def end_of_epoch(self, network: Any, held_out: Part | None, moment: Moment) -> None:
         """The board is measured anew, with statistics of its paths' own, and what its paths make of the images that are compared."""
@@ -152,19 +151,24 @@ class PrioritisedPaths(UniformPaths):
 
     def get_extra_state(self) -> dict[str, Any]:
         """The board, the images that paths are compared by, and what the board's make of them."""
-        return {"board": self.board.plain(), "images": self._images, "made": self._made}
+        return {"board": self.board.plain(), "images": self._images, "made": self._made, "next": self._next}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """See `get_extra_state`."""
         self.board.restore(state["board"])
-        self._images, self._made = state["images"], state["made"]
+        self._images, self._made, self._next = state["images"], state["made"], state["next"]
 
     def _teaches(self, moment: Moment) -> bool:
         return moment.epoch >= int(self.warmup * moment.epochs) and len(self.board) > 0
 
-    def _matched(self, network: Any, path: Architecture) -> Tensor:
-        """How well each of the board suits a path: logits, shape (entries,)."""
-        return self.matching.logits(self._makes(network, path), self._on(network, self._made))
+    def _matched(self, network: Any, path: Architecture) -> tuple[Architecture, Tensor] | None:
+        """The path of the board that suits a path best, and rho; None where no other is on the board."""
+        logits = self.matching.logits(self._makes(network, path), self._on(network, self._made))
+        others = [i for i, entry in enumerate(self.board.entries) if entry.path != path]
+        if not others:
+            return None
+        best = max(others, key=lambda i: float(logits[i].detach()))
+        return self.board.entries[best].path, logits[best].sigmoid()
 
     def _makes(self, network: Any, path: Architecture) -> Tensor:
         """Probabilities on the images that are compared, by their own batch's statistics."""
@@ -186,19 +190,19 @@ class PrioritisedPaths(UniformPaths):
             known = dict(zip(before, self._on(network, self._made), strict=True)) | {path: self._makes(network, path)}
             self._made = torch.stack([known[entry.path] for entry in self.board.entries])
 
-    def _learn(self, network: Any, held_out: Batch, lr: float) -> None:
+    def _learn(self, network: Any, held_out: Batch, moment: Moment) -> None:
         """A step of the matching network, for the path of the step and its teacher.
 
         One half of the images moves weights as if, the other judges; all of them are held out, the same in every process of a team.
         """
         assert self._student is not None
         student, half = self._student, len(held_out[0]) // 2
+        if not len(self.board) or (found := self._matched(network, student)) is None:
+            return
+        self._next, (teacher, rho) = moment.step + self.every, found
         (images, labels), others = (part[:half] for part in held_out), tuple(part[half:] for part in held_out)
-        logits = self._matched(network, student)
-        best = int(logits.argmax())
-        rho = logits[best].sigmoid()
         with torch.no_grad():
-            taught = network(images, self.board.entries[best].path).float().softmax(1)
+            taught = network(images, teacher).float().softmax(1)
 
         def losses() -> tuple[Tensor, Tensor]:
             made = network(images, student).float()
@@ -208,7 +212,7 @@ class PrioritisedPaths(UniformPaths):
             return cross_entropy(network(others[0], student).float(), others[1])
 
         used = {id(p): p for module in network.active(student) for p in module.parameters() if p.requires_grad}
-        coefficient = closed_form(list(used.values()), losses, validation, float(rho.detach()), lr, convex=self.convex)
+        coefficient = closed_form(list(used.values()), losses, validation, float(rho.detach()), moment.lr, convex=self.convex)
         self.matching.learn(coefficient, rho)
 
 

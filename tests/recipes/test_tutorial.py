@@ -21,6 +21,10 @@ assert not network.training and network(torch.zeros(2, 1, 8, 8)).shape == (2, 10
 made = mixers((1, 8, 8), 10)
 assert all(float(block.active(0).residual_norm.weight.detach().abs().max()) == 0 for block in made.chain[1:-1])
 assert result.costs["macs"] == __import__("predictors").count_macs(network, (1, 8, 8))
+exec(explorer)
+searched = find("digits", "macs=50%", space="mixer", epochs=8, evaluations=30, explorer="near", from_run="runs/mixer",
+                teacher="none", finalists=1, out="runs/near")
+assert len(searched.study.trials) == 30 and searched.costs["macs"] <= result.result["bounds"]["macs"]["upper"]
 for check in SPACE_CHECKS:
     check(lambda: mixers((1, 8, 8), 10, depth=2))
 print("all of it")
@@ -31,9 +35,8 @@ print("all of it")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("notebook")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", SPACE + MORE], cwd=folder, env=environment, capture_output=True, text=True, timeout=400, check=False
-    )
+    command = [sys.executable, "-c", f"explorer = {EXPLORER!r}\n{SPACE}{MORE}"]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=400, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "all of it"
     return folder / "runs" / "mixer"
@@ -48,6 +51,10 @@ def test_what_was_found_is_read_from_the_folder(run):
     assert found.costs["macs"] <= found.result["bounds"]["macs"]["upper"]
     assert set(found.architecture) == {f"block{i}" for i in range(6)}
     assert 0.5 < found.accuracy <= 1
+    assert found.costs["latency"] > 0  # of the winner alone: nothing bounded it
+    assert found.result["units"]["latency"] == "ms"
+    assert "latency" not in found.result["bounds"]
+    assert not (run / "latency.json").exists()
     assert len(found.study.trials) == 100
     assert set(found.studies) == {"search", "baseline", "finalists"}
     assert found.report() == run / "report.html"
@@ -59,6 +66,17 @@ def test_what_was_found_is_read_from_the_folder(run):
 def test_a_network_of_a_space_that_is_not_imported_is_explained(run):
     with pytest.raises(UsageError, match=r"space 'mixer', which is not registered here; expected the module that defines it"):
         _ = Found(run).network
+
+
+def test_an_onnx_file_says_what_its_outputs_mean(run):
+    import json
+
+    import onnxruntime
+
+    told = onnxruntime.InferenceSession(run / "model.onnx").get_modelmeta().custom_metadata_map
+    assert json.loads(told["classes"]) == list("0123456789")
+    assert len(json.loads(told["mean"])) == len(json.loads(told["scale"])) == 1
+    assert json.loads(told["architecture"]) == Found(run).architecture
 
 
 def test_a_run_that_is_not_finished_says_so(tmp_path):

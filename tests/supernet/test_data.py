@@ -188,7 +188,18 @@ def test_wrong_folders(folder):
         load(str(folder))
     (folder / "train" / "empty").rmdir()
     (folder / "train" / "cat" / "0.png").write_bytes(b"no image")
+    with pytest.raises(UsageError, match=r"Cannot decode the image .*0\.png: cannot identify image file"):
+        load(str(folder), image_size=32)
+    for name in ("3.png", "7.png"):
+        whole = (folder / "train" / "dog" / name).read_bytes()
+        (folder / "train" / "dog" / name).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UsageError, match=r"Cannot decode 3 of 24 images: .*cat/0\.png, .*dog/3\.png, .*dog/7\.png\. Remove"):
+        load(str(folder), image_size=32)
+
+
+def test_an_image_that_breaks_later_is_named_when_it_is_read(folder):
     data = load(str(folder), image_size=32, workers=2)
+    (folder / "train" / "cat" / "0.png").write_bytes(b"no image")
     with pytest.raises(UsageError, match=r"Cannot decode the image .*0\.png") as error:
         list(data.train.epoch(4, (0, 0), CPU)) + list(data.search.batches(4, CPU))
     assert "\n" not in str(error.value)
