@@ -95,4 +95,4 @@ def test_ctrl_c_anywhere_is_our_line(monkeypatch):
 
     monkeypatch.setattr(measure, "load", interrupted)
     done = here("measure", "--out", "x.csv")
-    assert (done.returncode, done.stderr) == (130, "evonas: Stopped by SIGINT.\n")
+    assert (done.returncode, done.stderr) == (130, "evonas: Stopped by SIGINT.\n"), done.stderr
