@@ -54,6 +54,7 @@ class ChainSupernet(nn.Module):
         self.columns: tuple[tuple[int, ...], ...] = tuple(tuple(position[name] for name in block.reads) for block in blocks)
         if unread := set(range(len(space))) - {column for columns in self.columns for column in columns}:
             raise UsageError(f"No block reads the choice {space.names[min(unread)]!r}; every choice must be read by a block.")
+        self._fitting: set[tuple[str, Shape]] = set()
         for block, columns in zip(self.chain, self.columns, strict=True):
             block.require([space.choices[column] for column in columns])
         initialise(self, seed)
@@ -151,7 +152,9 @@ class ChainSupernet(nn.Module):
                 choices = tuple(columns[i] for i in pieces[0].choices)
                 found.append(replace(pieces[0], choices=choices, input_shapes=tuple(piece.input_shape for piece in pieces)))
             for shape in states:
-                block.require_one_shape([self.space.choices[column] for column in columns], shape)
+                if (block.name, shape) not in self._fitting:  # every option is run once, which nobody wants to wait for twice
+                    block.require_one_shape([self.space.choices[column] for column in columns], shape)
+                    self._fitting.add((block.name, shape))
             arriving, states, following = states, *self._following(block, columns, states)
             if len(arriving) > 1 or len(states) > 1:
                 shaping = tuple(columns[block.reads.index(name)] for name in block.shaped_by)

@@ -79,6 +79,7 @@ def make_kit(folder: Path, recipes: tuple[str, ...]) -> Kit:
     table = {"device": "phone", "unit": "ms", "constant": 0.5, "choices": choices, "slope": 1.0, "intercept": 0.1}
     (folder / "table.json").write_text(json.dumps(table))
     settings["mobile"][-1] = str(folder / "table.json")
+    settings["mobile"] += ["--teacher", "none", "--finalists", "1"]
     for name in recipes:
         done = here(name, "--data", "digits", "--device", "cpu", *settings[name], "--out", folder / name)
         assert done.returncode == 0, done.stderr
