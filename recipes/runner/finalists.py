@@ -120,7 +120,7 @@ def choose(
     count = len(chosen["finalists"])
     say(
         f"{count} finalist{'s' if count > 1 else ''}, the first with inherited accuracy {100 * chosen['finalists'][0]['inherited']:.1f} %; "
-        f"{len(chosen['tried'])} measured whole"
+        f"{len(chosen['tried'])} tried"
     )
     return dict(chosen)
 

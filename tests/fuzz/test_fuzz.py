@@ -10,7 +10,10 @@ EACH = 25
 
 @pytest.fixture(scope="module")
 def kit(tmp_path_factory):
-    return make_kit(tmp_path_factory.mktemp("kit"), ("mobile", "flash"))
+    """Whose latencies nobody measures."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("predictors.devices.runtime.measure", lambda network, *_: 0.1 + 1e-6 * sum(p.numel() for p in network.parameters()))
+        return make_kit(tmp_path_factory.mktemp("kit"), ("mobile", "flash"))
 
 
 @pytest.mark.parametrize("kind", CASES)

@@ -98,7 +98,20 @@ def test_another_search_is_refused_and_leaves_nothing(server, table, tmp_path):
 def test_the_second_worker_takes_the_latency_that_the_first_measured(tmp_path):
     """On SQLite: one table, one budget, and one winner, although each machine would measure something else."""
     url = f"sqlite:///{tmp_path}/study.db"
-    arguments = ["--storage", url, "--study", "ours", "--budget", "latency=50%", "--depths", "1,1,1", "--evaluations", "20"]
+    arguments = [
+        "--storage",
+        url,
+        "--study",
+        "ours",
+        "--budget",
+        "latency=50%",
+        "--depths",
+        "1,1,1",
+        "--evaluations",
+        "20",
+        "--finalists",
+        "1",
+    ]
     folders = [tmp_path / "one", tmp_path / "two"]
     for out in folders:
         done = started(out, *arguments)

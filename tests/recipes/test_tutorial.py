@@ -22,7 +22,7 @@ made = mixers((1, 8, 8), 10)
 assert all(float(block.active(0).residual_norm.weight.detach().abs().max()) == 0 for block in made.chain[1:-1])
 assert result.costs["macs"] == __import__("predictors").count_macs(network, (1, 8, 8))
 exec(explorer)
-searched = find("digits", "macs=50%", space="mixer", epochs=4, evaluations=20, explorer="near", from_run="runs/mixer",
+searched = find("digits", "macs=50%", space="mixer", epochs=8, evaluations=20, explorer="near", from_run="runs/mixer",
                 teacher="none", finalists=1, out="runs/near")
 assert len(searched.study.trials) == 20 and searched.costs["macs"] <= result.result["bounds"]["macs"]["upper"]
 for check in SPACE_CHECKS:
@@ -50,7 +50,7 @@ def test_what_was_found_is_read_from_the_folder(run):
     found = Found(run)
     assert found.costs["macs"] <= found.result["bounds"]["macs"]["upper"]
     assert set(found.architecture) == {f"block{i}" for i in range(6)}
-    assert 0.3 < found.accuracy <= 1  # of ten classes, after a minute
+    assert 0.5 < found.accuracy <= 1
     assert found.costs["latency"] > 0  # of the winner alone: nothing bounded it
     assert found.result["units"]["latency"] == "ms"
     assert "latency" not in found.result["bounds"]
