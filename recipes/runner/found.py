@@ -1,4 +1,4 @@
-"""What a run found, for Python and notebooks: `evonas.find(...)`, and what every recipe gives when it is called.
+"""What a run found, for Python and notebooks: `evonas.find(...)`, whatever the recipe.
 
 Everything is read from the run folder when it is asked for, so that `Found("runs/digits")` opens a run of yesterday as well.
 """
@@ -159,13 +159,13 @@ def find(data: str | os.PathLike[str], *budget: str, recipe: str = "mobile", **o
     Raises:
         UsageError: what the command line would say.
     """
-    from recipes.runner.registry import RECIPES
+    from recipes.runner.registry import RECIPES, default_out
 
     if budget:
         options["budget"] = [*options.get("budget", []), *budget]
     with _quiet():
-        found: Found = RECIPES.pick(recipe).make(data=os.fspath(data), **options)
-    return found
+        RECIPES.pick(recipe).make(data=os.fspath(data), **options)
+    return Found(options.get("out") or default_out(recipe))
 
 
 @contextmanager

@@ -13,7 +13,6 @@ from evonas.errors import UsageError, unknown
 from evonas.redaction import redacted
 from evonas.registry import Entry, Registry
 from evonas.storage import storage_url
-from recipes.runner.found import Found
 from recipes.runner.progress import show_whole
 
 NOT_ASKED = ("recipe", "arguments")
@@ -72,7 +71,7 @@ def _command(name: str, run: Callable[..., Any]) -> Callable[..., Any]:
     signature = inspect.Signature(options)
 
     @functools.wraps(run)
-    def command(**given: Any) -> Found:
+    def command(**given: Any) -> None:
         if strange := [option for option in given if option not in signature.parameters]:
             raise unknown(f"option of the recipe {name}", strange[0], signature.parameters)
         bound = signature.bind(**given)
@@ -89,7 +88,6 @@ def _command(name: str, run: Callable[..., Any]) -> Callable[..., Any]:
             )
         finally:
             show_whole(None)
-        return Found(Path(values["out"]))
 
     command.__signature__ = signature  # type: ignore[attr-defined]
     command.__annotations__ = {option.name: option.annotation for option in options}
@@ -110,7 +108,12 @@ def require_in_range(hints: Mapping[str, Any], own: Sequence[inspect.Parameter],
                 raise UsageError(f"Got {name}={value}; expected at least {least}.")
 
 
+def default_out(recipe: str) -> str:
+    """The run folder of a recipe, unless told otherwise."""
+    return f"runs/{recipe}"
+
+
 def _default(field: Field[Any], recipe: str) -> Any:
     if field.name == "out":
-        return f"runs/{recipe}"
+        return default_out(recipe)
     return field.default if field.default_factory is MISSING else field.default_factory()
