@@ -139,7 +139,7 @@ def levers(a: argparse.Namespace, kept: Rows, budget: str, bounds: dict[str, flo
         "finalists that are far apart": ({}, [mock.patch("recipes.runner.finalists.APART", 0.0)]),
         "likelihood, fused": ({"finalists": 1}, [mock.patch("recipes.runner.one_shot.scored_by", by_accuracy)]),
         "networks by hand first": ({"finalists": 1}, [mock.patch("recipes.runner.one_shot.hand_made", nothing)]),
-        "learning rate and weight decay": ({"lr": 0.1}, [mock.patch("recipes.mobile.SMALL", 4e-5)]),
+        "learning rate and weight decay": ({"lr": 0.1}, [mock.patch("recipes.runner.options.SMALL_DECAY", 4e-5)]),
         "weights drawn anew": ({"inherit": True}, []),
     }
     for name, (options, patches) in taken_out.items():

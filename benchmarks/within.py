@@ -31,7 +31,7 @@ from evonas.fusion import FusedFitness
 from evonas.hand_made import hand_made
 from evonas.ranking import best, tau
 from evonas.sampling import draw_feasible
-from evonas.tabular import identities_last, nasbench_macro
+from evonas.tabular import Table, identities_last, nasbench_macro
 from predictors import costs
 from supernet import FairPaths, ImageData, InheritedFitness, UniformPaths, load, macro, train
 from supernet.chain import ChainSupernet
@@ -73,20 +73,12 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     images, table = load(a.data), nasbench_macro(a.table)
     networks = macro(images.image_shape).space.enumerate()
-    at = {tuple(row): i for i, row in enumerate(networks.tolist())}
-    row_of = [at[tuple(row)] for row in identities_last(table.architectures).tolist()]
-    accuracies = table.columns["test"].mean(axis=1)
-    truth = np.bincount(row_of, accuracies) / np.bincount(row_of)  # rows of the table that are one network: their mean
+    truth = published(table, networks)
     for name in a.only or [f"{kind} {seed}" for seed in SEEDS for kind in KINDS]:
         kept = Rows(a.out / f"{name.replace(' ', '-')}.jsonl")
         kind, seed = name.split()
         supernet = trained(kind, int(seed), images, a.out, kept)
-        scores = {key: np.full(len(networks), np.nan) for key in ("accuracy", "likelihood")}
-        for start in range(0, len(networks), CHUNK):
-            chunk = slice(start, start + CHUNK)
-            row = kept.row(str(start), partial(scored, supernet, networks[chunk], images), quiet=True)
-            for key in scores:
-                scores[key][chunk] = row[key]
+        scores = all_scored(supernet, networks, images, kept)
         print(f"{name}: scored, mean inherited accuracy {scores['accuracy'].mean():.4f}", flush=True)
         report(name, networks, truth, scores)
     if not a.only:
@@ -94,6 +86,20 @@ def main() -> None:
 
 
 LINES = "\ntau and regret (points of true accuracy lost) are means over the ten bounds"
+
+
+def published(table: Table, networks: np.ndarray) -> np.ndarray:
+    """The accuracy of every network; rows of the table that are one network give their mean."""
+    at = {tuple(row): i for i, row in enumerate(networks.tolist())}
+    row_of = [at[tuple(row)] for row in identities_last(table.architectures).tolist()]
+    return np.asarray(np.bincount(row_of, table.columns["test"].mean(axis=1)) / np.bincount(row_of))
+
+
+def all_scored(supernet: ChainSupernet, networks: np.ndarray, images: ImageData, kept: Rows) -> dict[str, np.ndarray]:
+    """Accuracy and likelihood of all networks, kept chunk by chunk."""
+    starts = range(0, len(networks), CHUNK)
+    rows = [kept.row(str(i), partial(scored, supernet, networks[i : i + CHUNK], images), quiet=True) for i in starts]
+    return {key: np.concatenate([row[key] for row in rows]) for key in ("accuracy", "likelihood")}
 
 
 def trained(kind: str, seed: int, images: ImageData, out: Path, kept: Rows) -> ChainSupernet:

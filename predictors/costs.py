@@ -32,7 +32,7 @@ def count_macs(module: nn.Module, input_shape: Shape) -> float:
         UsageError: the module does something that cannot be counted.
     """
     counter = MacCounter()
-    with _fused_attention(False), counter:
+    with _plain_attention(), counter:
         _run(module, input_shape)
     return float(counter.total)
 
@@ -74,10 +74,10 @@ def _run(module: nn.Module, input_shape: Shape) -> None:
 
 
 @contextmanager
-def _fused_attention(enabled: bool) -> Iterator[None]:
+def _plain_attention() -> Iterator[None]:
     """Within the block transformer layers run in their plain operations, or in one that tells nothing."""
     before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(enabled)
+    torch.backends.mha.set_fastpath_enabled(False)
     try:
         yield
     finally:

@@ -19,6 +19,7 @@ from evonas.errors import UsageError
 from predictors import costs
 from recipes.runner import options as o
 from recipes.runner.asked import AskedOneShot
+from recipes.runner.final_training import AVERAGE
 from recipes.runner.one_shot import OneShot, one_shot
 from recipes.runner.pages.one_shot import write_report
 from recipes.runner.registry import recipe
@@ -28,7 +29,6 @@ from supernet.spaces.cream import cream as cream_space
 from supernet.spaces.layout import pick
 from supernet.training.team import first_goes_first, team
 
-AVERAGE = 0.99  # of the weights of finalists and the winner
 FEW: dict[str, Any] = {"size": 5, "every": 20, "meta_lr": 1e-3}  # of the board and the matching network, for images below 64 pixels
 
 
@@ -72,7 +72,7 @@ def cream(
         way = PrioritisedPaths(counted["macs"], classes, budget=budget, **(FEW if small else {}))
         rate = o.rate_by_size(images.image_shape) if lr is None else lr
         training: dict[str, Any] = {"batch_size": batch_size, "lr": rate, "seed": asked.seed, "device": where}
-        training["weight_decay"] = 5e-4 if small else 4e-5
+        training["weight_decay"] = o.weight_decay_by_size(images.image_shape)
 
         def explorer(limits: Budget) -> Explorer:
             board = np.array([entry.path for entry in way.board.entries], dtype=np.int64).reshape(-1, len(supernet.space))

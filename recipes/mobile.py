@@ -16,6 +16,7 @@ from predictors.costs import counted
 from predictors.screens import screen
 from recipes.runner import options as o
 from recipes.runner.asked import AskedOneShot
+from recipes.runner.final_training import AVERAGE
 from recipes.runner.one_shot import OneShot, one_shot
 from recipes.runner.pages.one_shot import write_report
 from recipes.runner.registry import recipe
@@ -24,9 +25,7 @@ from supernet import UniformPaths, load, pick_device
 from supernet.spaces.registry import supernet_of
 from supernet.training.team import first_goes_first, team
 
-SMALL, LARGE = 5e-4, 4e-5  # weight decay by image size: thousands of small images need more of it, and a higher rate
 EVOLUTION = "evolution"
-AVERAGE = 0.99  # of the weights of finalists and the winner: a hundred steps
 
 
 @recipe(
@@ -69,7 +68,7 @@ def mobile(
     with team(where):
         with first_goes_first():
             images = load(asked.data, image_size=asked.image_size)
-        weight_decay = SMALL if min(images.image_shape[1:]) < o.SMALL_IMAGE else LARGE
+        weight_decay = o.weight_decay_by_size(images.image_shape)
         rate = o.rate_by_size(images.image_shape) if lr is None else lr
         training: dict[str, Any] = {"batch_size": batch_size, "weight_decay": weight_decay, "seed": asked.seed, "device": where}
         supernet = supernet_of(space, images.image_shape, len(images.classes), **settings, seed=asked.seed)

@@ -34,6 +34,7 @@ from predictors.devices import runtime
 from recipes.runner import options as o
 from recipes.runner.asked import AskedUnderBudget
 from recipes.runner.delivery import deliver, versions
+from recipes.runner.final_training import AVERAGE
 from recipes.runner.forecast import alone_seconds, foretell, start
 from recipes.runner.pages.pnas import levels_of, write_pnas_report
 from recipes.runner.progress import bar, best_so_far, say, show_images, show_profile
@@ -43,8 +44,6 @@ from recipes.runner.training import train_into
 from supernet import StandAlone, TrainedFitness, accuracy, load, pick_device, pnas_cells
 from supernet.spaces.layout import preset_for
 from supernet.spaces.pnas import Count, PnasFamily
-
-AVERAGE = 0.99  # of the weights of the winner
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from evonas.explorers.distribution import MODES
 from predictors import costs
 from recipes.runner import options as o
 from recipes.runner.asked import AskedOneShot
+from recipes.runner.final_training import AVERAGE
 from recipes.runner.one_shot import OneShot, one_shot
 from recipes.runner.pages.one_shot import write_report
 from recipes.runner.registry import recipe
@@ -35,7 +36,6 @@ SPACES = ("nasbench201", "darts")
 SMALL_IMAGES = 24  # pixels
 HELD_OUT, EVALUATOR_LR, WARMUP = 0.2, 0.01, 0.75
 FINAL_RATE = 0.4  # the share of its peak at which the template's learning rate ends
-AVERAGE = 0.99  # of the weights of finalists and the winner
 
 Space = Annotated[str, typer.Option(help="Cells: nasbench201 (6 edges, 5 operators) or darts (two cells of 14 edges, 7 operators).")]
 Channels = Annotated[int | None, typer.Option(help="Of the first cells; 8 for images up to 24 pixels and 16 for others.", min=4)]

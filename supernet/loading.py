@@ -334,7 +334,6 @@ def _folder(path: Path, image_size: int, color_jitter: float, workers: int) -> I
 
     train_folder = path / "train" if (path / "train").is_dir() else path
     augmented, plain_set = open_folder(train_folder)
-    _require_whole([file for file, _ in augmented.samples])
     labels = np.array(augmented.targets)
     _require_classes(str(path), len(augmented.classes))
     classes, rows = tuple(augmented.classes), np.arange(len(labels))
@@ -347,6 +346,7 @@ def _folder(path: Path, image_size: int, color_jitter: float, workers: int) -> I
     else:
         rows, test_rows = _split(str(path), labels, round(TEST_SHARE * len(labels)), classes)
         test_set = plain_set
+    _require_whole(list(dict.fromkeys(file for part in (augmented, test_set) for file, _ in part.samples)))
     kept, held = _split(str(path), labels[rows], min(MOST_SEARCH_IMAGES, round(SEARCH_SHARE * len(rows))), classes)
     mean, scale = torch.tensor([123.7, 116.3, 103.5]), torch.tensor([58.4, 57.1, 57.4])  # of ImageNet, the field's habit for photographs
     train = FolderPart(augmented, plain_set, rows[kept], mean, scale, workers)

@@ -20,6 +20,7 @@ from supernet.training.distilled import Distilled
 from supernet.training.team import from_first
 from supernet.training.way import Way
 
+AVERAGE = 0.99  # of the weights of finalists and winners: a hundred steps
 SHORT_LR = 0.5  # of the learning rate, for short trainings that begin with inherited weights
 
 

@@ -121,12 +121,17 @@ DryRun = Annotated[
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 
 
-SMALL_IMAGE, SMALL_RATE, LARGE_RATE = 64, 0.2, 0.1
+SMALL_IMAGE, SMALL_RATE, LARGE_RATE, SMALL_DECAY, LARGE_DECAY = 64, 0.2, 0.1, 5e-4, 4e-5
 
 
 def rate_by_size(image_shape: tuple[int, int, int]) -> float:
     """The learning rate for 64 images a step, where none is asked for: see `LearningRateBySize`. Small images are learned from faster."""
     return SMALL_RATE if min(image_shape[1:]) < SMALL_IMAGE else LARGE_RATE
+
+
+def weight_decay_by_size(image_shape: tuple[int, int, int]) -> float:
+    """Thousands of small images need more of it than many large ones."""
+    return SMALL_DECAY if min(image_shape[1:]) < SMALL_IMAGE else LARGE_DECAY
 
 
 def numbers(text: str | None) -> list[int] | None:

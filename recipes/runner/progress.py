@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
@@ -17,6 +17,9 @@ from rich.table import Column, Table
 
 from evonas.profile import Profile
 from evonas.units import format_quantity
+
+if TYPE_CHECKING:
+    from supernet import ImageData
 
 console = Console(highlight=False)
 WHOLE = "whole run"
@@ -204,7 +207,7 @@ def show_profile(found: Profile, count: int) -> None:
     console.print(table)
 
 
-def show_images(data: Any) -> None:
+def show_images(data: ImageData) -> None:
     """What was read, and what guessing would give."""
     parts = f"{len(data.train):,} train, {len(data.search):,} search, {len(data.test):,} test"
     shown = ", ".join(data.classes[:5]) + (", ..." if len(data.classes) > 5 else "")

