@@ -3,12 +3,13 @@
 Peng et al., "Cream of the Crop: Distilling Prioritized Paths For One-Shot Neural Architecture Search", 2020, arXiv 2010.15821. A step
 trains one uniform path by the labels and by a teacher from the board (`supernet.training.board`), which shares its weights and gets no
 gradient; the matching network (`supernet.training.matching`) chooses the teacher and how much it says. Both learn from images that are
-set aside: a path is offered to the board after its step, and the matching network is moved every `every` steps.
+set aside: paths are offered to the board after their steps, and the matching network is moved every `every` steps.
 
-Departures, where the released code has defects or images are few: what paths are compared by are 16 held-out images, the same for all,
-and probabilities on them are taken anew at the end of every epoch, with accuracies of the whole board; a path that does clearly worse on
-the images of its own step than the worst of the board is not offered, which saves half of the work; nothing that only looks at paths
-moves batch-norm statistics; rho is a number in the student's loss, so that the matching network learns from its own objective alone.
+Departures, where the released code has defects or images are few: what paths are compared by are 16 held-out images, the same for all, and
+probabilities on them are taken anew at the end of every epoch, with accuracies of the whole board; of `OFFERED` steps the path that did
+best on the images of its own step is offered, unless it did clearly worse there than the worst of the board, which saves most of the work;
+nothing that only looks at paths moves batch-norm statistics; rho is a number in the student's loss, so that the matching network learns
+from its own objective alone.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from supernet.training.uniform import UniformPaths
 from supernet.training.way import Losses, Moment, Record
 
 MEASURED, CALIBRATION = 1000, 512  # held-out images of the board's accuracies at the end of an epoch
+OFFERED = 4  # steps, one of whose paths is offered to a full board
 
 
 def _for(supernet: ChainSupernet) -> PrioritisedPaths:
@@ -88,6 +90,7 @@ class PrioritisedPaths(UniformPaths):
         self._next: int | None = None  # step at which the matching network moves again
         self._student: Architecture | None = None
         self._hits = torch.zeros(())  # its accuracy on the images of its step
+        self._best: tuple[Architecture, float] | None = None  # of the steps since a path was offered, and its accuracy there
 
     def step(self, network: Any, batch: Batch, moment: Moment, rng: np.random.Generator) -> Tensor | Losses:
         """See `Way.step`."""
@@ -122,13 +125,19 @@ class PrioritisedPaths(UniformPaths):
         if not len(self._images):
             self._images = held_out[0][torch.arange(self.compared) % len(held_out[0])]
         assert self._student is not None
-        self._offer(network, self._student, held_out)
+        hits = team.mean(self._hits)
+        if self._best is None or hits > self._best[1]:
+            self._best = (self._student, hits)
+        if not self.board.full or (moment.step + 1) % OFFERED == 0:
+            self._offer(network, *self._best, held_out)
+            self._best = None
         if self._next is None or moment.step >= self._next:  # the first time as soon as there is a teacher
             self._learn(network, held_out, moment)
 
     def end_of_epoch(self, network: Any, held_out: Part | None, moment: Moment) -> None:
         """The board is measured anew, with statistics of its paths' own, and what its paths make of the images that are compared."""
         assert held_out is not None
+        self._best = None
         if not len(self.board):
             return
         rows = np.array([entry.path for entry in self.board.entries])
@@ -179,8 +188,7 @@ class PrioritisedPaths(UniformPaths):
     def _on(network: Any, value: Tensor) -> Tensor:
         return value.to(next(network.parameters()).device)
 
-    def _offer(self, network: Any, path: Architecture, held_out: Batch) -> None:
-        hits = team.mean(self._hits)
+    def _offer(self, network: Any, path: Architecture, hits: float, held_out: Batch) -> None:
         if self.board.holds(path) or (self.board.full and hits < self.board.worst.accuracy - self.board.gap):
             return
         accuracy = _accuracy(network, path, held_out)
