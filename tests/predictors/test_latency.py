@@ -12,7 +12,7 @@ from torch import nn
 from evonas import Choice, SearchSpace, UsageError
 from evonas.tables import AdditiveCost, CostTable
 from predictors import corrected, costs, measure_blocks, read_table
-from predictors.devices.runtime import export, largest_difference, measure, run, time_onnx
+from predictors.devices.runtime import export, export_to_time, largest_difference, measure, run, time_onnx
 from predictors.devices.table import LatencyTable, additive, spread
 from supernet import mbconv, shuffle
 from supernet.blocks import PathsBlock
@@ -150,6 +150,25 @@ def test_exported_networks_compute_what_torch_does(tmp_path, rng):
     assert largest_difference(network, tmp_path / "m.onnx", images) <= 1e-4
     assert run(tmp_path / "m.onnx", images.numpy()[:3]).shape == (3, 5)
     assert [file.name for file in tmp_path.iterdir()] == ["m.onnx"]
+
+
+@pytest.mark.parametrize("older", [True, False])
+def test_a_file_that_is_timed_computes_what_torch_does(older, tmp_path, rng, monkeypatch):
+    written, exported = [], torch.onnx.export
+
+    def export_with(*arguments, dynamo, **settings):
+        if not dynamo and not older:
+            raise RuntimeError("this torch has no older exporter")
+        written.append(dynamo)
+        return exported(*arguments, dynamo=dynamo, **settings)
+
+    monkeypatch.setattr(torch.onnx, "export", export_with)
+    supernet = mbconv((3, 16, 16), 5, squeeze_excite=True)
+    network = supernet.subnet(supernet.space.sample(1, rng)[0])
+    export_to_time(network, (3, 16, 16), tmp_path / "m.onnx")
+    assert written == [not older]
+    images = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    assert largest_difference(network, tmp_path / "m.onnx", images) <= 1e-4
 
 
 def test_time_on_this_host_grows_with_the_network(tmp_path):

@@ -151,10 +151,8 @@ def trials_of(folder):
 
 
 MOMENTS = {
-    "while the supernet is trained": lambda out: (out / "supernet.pt").exists(),
     "while the search runs": lambda out: trials_of(out) > 40,
     "while the teacher is trained": lambda out: (out / "teacher.pt").exists(),
-    "while finalists are trained": lambda out: (out / "finalist0-0.pt").exists(),
     "while the winner is trained": lambda out: (out / "retrain.pt").exists(),
 }
 

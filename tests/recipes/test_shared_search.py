@@ -48,9 +48,9 @@ def result(out):
 
 @pytest.mark.serial
 def test_workers_on_postgresql_train_once_and_end_with_one_winner(server, table, tmp_path):
-    """Three workers, the URL from the environment, one supernet through the artifacts; each folder has all trials and a report."""
+    """Two workers, the URL from the environment, one supernet through the artifacts; each folder has all trials and a report."""
     secret = server.url.replace("evonas@", "evonas:hunter22@")
-    folders = [tmp_path / f"worker{i}" for i in range(3)]
+    folders = [tmp_path / f"worker{i}" for i in range(2)]
     arguments = ["--latency-table", table, "--study", "ours", "--artifacts", tmp_path / "artifacts"]
     workers = [started(out, *arguments, EVONAS_STORAGE=secret) for out in folders]
     ended = [(worker.communicate(timeout=240), worker.returncode) for worker in workers]
