@@ -7,7 +7,7 @@ A *cost* is anything that turns a population into one number for each row (see `
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -112,8 +112,13 @@ class RequestedBound:
         """
         return self.numbers(units, {"": math.nan} | {end: math.nan for end in (self.lower, self.upper) if end.endswith("%")})
 
-    def resolve(self, space: SearchSpace, costs: Mapping[str, Cost], *, seed: int = 0) -> Bound:
+    def resolve(self, space: SearchSpace, costs: Mapping[str, Cost], *, seed: int = 0, of: Callable[[str], float] | None = None) -> Bound:
         """The bound in numbers; a share is a quantile over 10,000 random architectures.
+
+        Args:
+            space, costs: of the networks.
+            seed: of the random ones.
+            of: gives a number for a cost that shares of it are taken of instead: what a given network costs.
 
         Raises:
             UsageError: as `check`, or here the lower end turns out above the upper.
@@ -123,6 +128,8 @@ class RequestedBound:
         if not shares:
             return self.numbers(units)
         self.check(units)
+        if of is not None:
+            return self.numbers(units, {end: of(self.cost) * parse_quantity(end, "%") / 100 for end in shares})
         values = np.asarray(costs[self.cost](space.sample(10_000, np.random.default_rng([seed, 0]))))
         return self.numbers(units, {end: float(np.quantile(values, parse_quantity(end, "%") / 100)) for end in shares})
 

@@ -7,7 +7,7 @@ sampling, which reports its acceptance rate.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,15 +79,21 @@ def check_reachable(space: SearchSpace, budget: Budget, found: Profile, *, seed:
 
 
 def parse_bounds(
-    bounds: Iterable[str | RequestedBound], space: SearchSpace, costs: Mapping[str, Cost], *, seed: int = 0
+    bounds: Iterable[str | RequestedBound],
+    space: SearchSpace,
+    costs: Mapping[str, Cost],
+    *,
+    seed: int = 0,
+    of: Callable[[str], float] | None = None,
 ) -> tuple[Bound, ...]:
     """`Bound.parse`, which also understands shares: `NAME=30%` is at most what the cheapest 30 % of random networks of the space cost,
     `NAME=80%..` at least what 80 % of them stay below.
 
-    A share asks for the same thing on a fast and on a slow machine, where milliseconds do not.
+    A share asks for the same thing on a fast and on a slow machine, where milliseconds do not. With `of`, shares are of what it gives for a
+    cost: of what a given network costs.
     """
     asked = [RequestedBound.parse(bound) if isinstance(bound, str) else bound for bound in bounds]
-    return tuple(bound.resolve(space, costs, seed=seed) for bound in asked)
+    return tuple(bound.resolve(space, costs, seed=seed, of=of) for bound in asked)
 
 
 def _range(space: SearchSpace, budget: Budget, name: str, population: Population) -> CostRange:

@@ -96,8 +96,22 @@ class AdditiveCost:
         Raises:
             TooWide: tables share so many choices that exactness would take more than four million sums at once.
         """
+        ends = [_corner(self.tables, space, sign) for sign in (1.0, -1.0)]
+        if ends[0] is not None and ends[1] is not None:
+            return ends[0], ends[1]
         tables = _joined(self.tables)
         return _extreme(tables, space, 1.0), _extreme(tables, space, -1.0)
+
+
+def _corner(tables: Sequence[CostTable], space: SearchSpace, sign: float) -> Architecture | None:
+    """The first option of every choice or the last one, where no table has a smaller value anywhere: costs that grow with all choices."""
+    if any(len(table.by_state) > 1 for table in tables):
+        return None
+    parts = [sign * table.values[np.ix_(*(space.allowed[column] for column in table.columns))] for table in tables]
+    for end in (0, -1):
+        if all(part[(end,) * part.ndim] == np.nanmin(part) for part in parts):
+            return tuple(indices[end] for indices in space.allowed)
+    return None
 
 
 def _joined(tables: Sequence[CostTable]) -> list[CostTable]:

@@ -32,14 +32,14 @@ class ChainSupernet(nn.Module):
         space: all choices that blocks read; each is read by at least one block.
         blocks: from the image to the logits.
         image_shape: (channels, height, width) of an input image.
-        seed: of the initial weights.
+        seed: of the initial weights; None leaves those that the blocks have.
 
     Raises:
         UsageError: a block reads a choice that the space has not, the space has one that no block reads, the options of a block are not
             those of its choice, or two blocks have one name.
     """
 
-    def __init__(self, space: SearchSpace, blocks: Sequence[Block], image_shape: tuple[int, int, int], *, seed: int = 0) -> None:
+    def __init__(self, space: SearchSpace, blocks: Sequence[Block], image_shape: tuple[int, int, int], *, seed: int | None = 0) -> None:
         super().__init__()
         self.space = space
         self.image_shape = image_shape
@@ -57,7 +57,8 @@ class ChainSupernet(nn.Module):
         self._fitting: set[tuple[str, Shape]] = set()
         for block, columns in zip(self.chain, self.columns, strict=True):
             block.require([space.choices[column] for column in columns])
-        initialise(self, seed)
+        if seed is not None:
+            initialise(self, seed)
 
     @property
     def classes(self) -> int:

@@ -26,6 +26,7 @@ from evonas.study import History
 from evonas.units import format_quantity
 from predictors.devices import runtime
 from predictors.devices.table import LatencyTable
+from recipes.runner.program import program_of, read_program
 from supernet.archive import load_archive, save_archive
 from supernet.data import ImageData
 from supernet.family import Family
@@ -126,7 +127,7 @@ def _far_first(population: Population, order: npt.NDArray[np.int64], known: Sequ
 
 
 def deliver(
-    network: nn.Module, data: ImageData, architecture: dict[str, str], space: dict[str, Any], folder: Path, *, family: str
+    network: nn.Module, data: ImageData, architecture: dict[str, str], space: dict[str, Any], folder: Path, *, family: str | None
 ) -> float:
     """Write `model.pt` and `model.onnx`; returns the largest difference between the two on 16 test images.
 
@@ -136,16 +137,18 @@ def deliver(
         architecture: of the network, by names.
         space: arguments that the space of the network was made with.
         folder: to write to.
-        family: name of the space in `supernet.spaces.SPACES`.
+        family: name of the space in `supernet.spaces.SPACES`; None writes the network's operations beside its weights, so that nothing has
+            to make it again.
 
     Raises:
         UsageError: the space is not registered or, made again from its arguments, gives another network; or the ONNX file computes
             something else than PyTorch.
     """
-    require_registered(family)
+    if family is not None:
+        require_registered(family)
     network = network.to("cpu").to(memory_format=torch.contiguous_format).eval()
     first = data.train.head(1)
-    content = {
+    content: dict[str, Any] = {
         "family": family,
         "architecture": architecture,
         "space": space,
@@ -155,6 +158,8 @@ def deliver(
         "scale": first.scale.tolist(),
         "weights": network.state_dict(),
     }
+    if family is None:
+        content["program"] = program_of(network, data.image_shape)
     save_archive(folder / "model.pt", content)
     _read_back(network, data, folder / "model.pt")
     runtime.export(network, data.image_shape, folder / "model.onnx", dynamic_batch=True)
@@ -256,6 +261,8 @@ def load_model(path: str | Path) -> nn.Module:
     if not path.exists():
         raise UsageError(f"There is no file {path}; expected the model.pt of a finished run.")
     content = load_archive(path, "Expected the model.pt of a finished run.")
+    if "program" in content:
+        return read_program(path, content["program"])
     try:
         name = content.get("family", "mbconv")
         if name not in SPACES:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from evonas import Budget, Explorer, RandomExplorer, SearchResult, check_reachable, parse_bounds, profile, search
-from evonas.budget import Cost
+from evonas.budget import Bound, Cost, RequestedBound
 from evonas.errors import UsageError
 from evonas.files import inside, write_json
 from evonas.search import Fitness
@@ -46,6 +46,9 @@ UNSURE = 0.15  # mean relative error of a latency table that deserves a word
 EXPECTED_WORKERS = 4  # in a storage that others can reach; how many there will be is not known when the first one begins
 
 
+MeasureTable = Callable[[Any, int], LatencyTable]  # (supernet, seed) -> the latency of this host
+
+
 @dataclass(frozen=True)
 class Limits:
     """What a search has to keep.
@@ -59,7 +62,16 @@ class Limits:
     table: LatencyTable | None
 
 
-def bounded(run: RunFolder, supernet: ChainSupernet, known: Mapping[str, Cost], asked: AskedOneShot, *, timed: bool) -> Limits:
+def bounded(
+    run: RunFolder,
+    supernet: ChainSupernet,
+    known: Mapping[str, Cost],
+    asked: AskedOneShot,
+    *,
+    timed: bool,
+    measure: MeasureTable | None = None,
+    of: Callable[[str, Cost], float] | None = None,
+) -> Limits:
     """The costs of the space and the bounds on them: profiled, shown, and refused when no network meets them.
 
     What only needs counting is checked before latency is measured; where nothing bounds it and no table is given, it is not measured.
@@ -67,27 +79,33 @@ def bounded(run: RunFolder, supernet: ChainSupernet, known: Mapping[str, Cost], 
     Args:
         known: the costs that are counted, by name.
         timed: whether latency can be a cost; there is no table otherwise.
+        measure: measures this host; block by block unless told otherwise.
+        of: what shares in bounds are shares of, for a cost; quantiles of the space unless told otherwise.
 
     Raises:
         UsageError: a malformed bound, or one that nothing satisfies.
     """
+
+    def read(requested: Sequence[RequestedBound], costs: Mapping[str, Cost]) -> tuple[Bound, ...]:
+        return parse_bounds(requested, space, costs, of=None if of is None else lambda name: of(name, costs[name]))
+
     space, bounds = supernet.space, asked.bounds
     if not timed:
-        return Limits(_checked(space, Budget(known, parse_bounds(bounds, space, known))), None)
+        return Limits(_checked(space, Budget(known, read(bounds, known))), None)
     units = {**{name: cost.unit for name, cost in known.items()}, LATENCY: "ms"}
     for bound in bounds:
         bound.check(units)
-    counted = Budget(known, parse_bounds([bound for bound in bounds if bound.cost != LATENCY], space, known))
+    counted = Budget(known, read([bound for bound in bounds if bound.cost != LATENCY], known))
     check_reachable(space, counted, profile(space, counted))
     if asked.latency_table is None and not any(bound.cost == LATENCY for bound in bounds):
         say("latency: no bound on it, so it is measured of the winner alone (--budget latency=30% bounds it)")
         return Limits(_checked(space, counted), None)
-    table = _latency(run, supernet, asked)
+    table = _latency(run, supernet, asked, measure or _measured)
     say(f"latency of {table.device}: {table.residual or 'from the file, not corrected'}")
     if table.residual is not None and table.residual.mean > UNSURE:
         say("note: the sums of blocks say little about whole networks here, on a busy machine or for cells; finalists are measured whole")
     both: dict[str, Cost] = {**known, LATENCY: table}
-    return Limits(_checked(space, Budget(both, parse_bounds(bounds, space, both))), table)
+    return Limits(_checked(space, Budget(both, read(bounds, both))), table)
 
 
 def _checked(space: SearchSpace, budget: Budget) -> Budget:
@@ -243,7 +261,7 @@ def reestimate(network: nn.Module, data: ImageData, device: torch.device) -> Non
     recalibrate(network.to(device), data.train.epoch(REESTIMATION_BATCH, REESTIMATION_SEED, device))
 
 
-def _latency(run: RunFolder, supernet: ChainSupernet, asked: AskedOneShot) -> LatencyTable:
+def _latency(run: RunFolder, supernet: ChainSupernet, asked: AskedOneShot, measure: MeasureTable) -> LatencyTable:
     """The run's own table where it has one, else the user's file, else that of the search that it joins, else this host's.
 
     This host is measured block by block, and corrected by whole networks.
@@ -259,18 +277,18 @@ def _latency(run: RunFolder, supernet: ChainSupernet, asked: AskedOneShot) -> La
             say(note)
         return learned
     if asked.storage is None or asked.dry_run:
-        return _measured(supernet, asked.seed)
+        return measure(supernet, asked.seed)
     study = studies_of(run.path, asked.storage, asked.study, trusted=asked.trust_storage)[0]
     known = patiently(lambda: agreed(study, LATENCY), say)
     if known is None:
-        table = _measured(supernet, asked.seed)
+        table = measure(supernet, asked.seed)
         known = patiently(lambda: agree(study, LATENCY, table.plain(space)), say)
     with tempfile.TemporaryDirectory() as folder:
         write_json(Path(folder) / "latency.json", known)
         return read_table(Path(folder) / "latency.json", space)
 
 
-def _measured(supernet: ChainSupernet, seed: int) -> LatencyTable:
+def _measured(supernet: Any, seed: int) -> LatencyTable:
     with bar("measure latency") as update:
         table = measure_blocks(supernet.space, supernet.parts(), on_progress=lambda share: update(0.7 * share))
         networks = spread(supernet.space, table, NETWORKS_MEASURED_WHOLE, seed)

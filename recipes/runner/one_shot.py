@@ -52,6 +52,21 @@ IMAGES_COMPARED = 64
 
 
 @dataclass(frozen=True)
+class Preparation:
+    """What comes before the supernet is trained.
+
+    Attributes:
+        name: of the movement.
+        run: does it, or goes on where it stands in the run folder.
+        seconds: about how long it takes.
+    """
+
+    name: str
+    run: Callable[[RunFolder], None]
+    seconds: Callable[[], float]
+
+
+@dataclass(frozen=True)
 class OneShot:
     """What a one-shot recipe is made of.
 
@@ -69,7 +84,12 @@ class OneShot:
         screening: the predictor inside of the explorer, for the report.
         reestimate: take the batch-norm statistics of the retrained winner anew, over all training images.
         trained_as: plain data, beside data and space, that a trained supernet must agree on to be searched.
-        teacher: that finalists, the winner and its peers learn from: `largest`, `none`, or the folder of a finished run.
+        teacher: that finalists, the winner and its peers learn from: `largest`, `none`, the folder of a finished run, or a network.
+        preparation: what has to be done before the supernet is trained.
+        measure: measures this host; block by block unless told otherwise.
+        shares_of: what shares in bounds are shares of, by name of the cost.
+        alone: what is delivered is read without its space: for networks that no plain data make again.
+        about: plain data on the winner for the result, from its architecture.
     """
 
     supernet: ChainSupernet
@@ -86,7 +106,12 @@ class OneShot:
     screening: Predictor | None = None
     reestimate: bool = False
     trained_as: Mapping[str, Any] | None = None
-    teacher: str = NONE
+    teacher: str | nn.Module = NONE
+    preparation: Preparation | None = None
+    measure: movements.MeasureTable | None = None
+    shares_of: Callable[[str, Cost], float] | None = None
+    alone: bool = False
+    about: Callable[[Architecture], dict[str, Any]] | None = None
 
 
 def one_shot(job: OneShot, images: ImageData, asked: AskedOneShot) -> None:
@@ -97,7 +122,8 @@ def one_shot(job: OneShot, images: ImageData, asked: AskedOneShot) -> None:
         images: to train, search and test on.
         asked: what the run was asked for.
     """
-    require_registered(job.family)
+    if not job.alone:
+        require_registered(job.family)
     if asked.dry_run and is_initialized():
         raise UsageError("A dry run times its movements in one process; expected it without torchrun.")
     supernet = job.supernet
@@ -114,7 +140,7 @@ def one_shot(job: OneShot, images: ImageData, asked: AskedOneShot) -> None:
     with RunFolder(asked.out, asked.arguments, fresh=asked.fresh) as run:
         if asked.from_run is not None:  # one that cannot be used is refused before anything is measured or written
             restore(copy.deepcopy(supernet), job.way, movements.trained_supernet(asked.from_run, identity))
-        limits = movements.bounded(run, supernet, job.costs, asked, timed=job.timed)
+        limits = movements.bounded(run, supernet, job.costs, asked, timed=job.timed, measure=job.measure, of=job.shares_of)
         explorer = job.explorer(limits.budget)
         search: dict[str, Any] = {
             "recipe": asked.recipe,
@@ -128,6 +154,8 @@ def one_shot(job: OneShot, images: ImageData, asked: AskedOneShot) -> None:
             return
         studies = movements.begin(run, limits, supernet.space, asked, plain(search))
         start(run, foretold)
+        if job.preparation is not None:
+            job.preparation.run(run)
         explorer, chosen, baseline = _searched(run, job, images, asked, identity, limits, studies)
         _finals(run, job, images, asked, limits, studies, explorer, chosen, baseline, training)
 
@@ -150,7 +178,9 @@ def _foretold(job: OneShot, images: ImageData, asked: AskedOneShot, limits: move
     short, left = 0, asked.finalists
     for each, kept in rungs(epochs, asked.finalists):
         short, left = short + left * each, kept
+    first = {} if job.preparation is None else {job.preparation.name: job.preparation.seconds}
     return {
+        **first,
         "train supernet": lambda: 0.0 if asked.from_run else training_seconds(supernet, job.way, images.train, **job.training),
         "reference networks": search(reference, reference),
         "search": search(asked.evaluations, generation),
@@ -226,8 +256,9 @@ def _finals(
 
     if job.timed and limits.table is None:  # nothing bounded it; it is good to know
         winner["costs"][movements.LATENCY] = runtime.measure(network, images.image_shape)
-    difference = deliver(network, images, winner["architecture"], job.space, run.path, family=job.family)
-    more = {"said": said, "peers": peers, "teacher": teacher, "finalists": told(studies[-1], supernet.space, chosen["finalists"])}
+    difference = deliver(network, images, winner["architecture"], job.space, run.path, family=None if job.alone else job.family)
+    about = {} if job.about is None else job.about(supernet.space.from_names(winner["architecture"]))
+    more = {**about, "said": said, "peers": peers, "teacher": teacher, "finalists": told(studies[-1], supernet.space, chosen["finalists"])}
     result = write_result(run.path, asked.recipe, winner, limits.budget, limits.table, tested, baseline, difference, asked.seed, more)
     write_report(run.path, job.screening)
     say(f"delivered to {asked.out}: {result}; all about it: {run / 'report.html'}")

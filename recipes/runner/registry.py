@@ -62,7 +62,7 @@ def _command(name: str, run: Callable[..., Any]) -> Callable[..., Any]:
     """The recipe as a function of its options."""
     asked, *own = inspect.signature(run, eval_str=True).parameters.values()
     kind, hints = asked.annotation, get_type_hints(asked.annotation, include_extras=True)
-    shared = [field for field in fields(kind) if field.name not in NOT_ASKED]
+    shared = [field for field in fields(kind) if field.init and field.name not in NOT_ASKED]
     options = [
         inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=_default(field, name), annotation=hints[field.name])
         for field in shared

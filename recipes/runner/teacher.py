@@ -27,12 +27,14 @@ from supernet import ImageData, accuracy
 LARGEST, NONE = "largest", "none"
 
 
-def given(teacher: str | None, images: ImageData) -> nn.Module | None:
-    """The network that a finished run delivered, where its folder is what was asked for.
+def given(teacher: str | nn.Module | None, images: ImageData) -> nn.Module | None:
+    """The network that a finished run delivered, where its folder is what was asked for; a network itself.
 
     Raises:
         UsageError: no such run, or a network for other images or classes.
     """
+    if isinstance(teacher, nn.Module):
+        return teacher
     if teacher is None or teacher in (LARGEST, NONE):
         return None
     folder = Path(teacher)
@@ -53,14 +55,14 @@ def given(teacher: str | None, images: ImageData) -> nn.Module | None:
 
 
 def appointed(
-    run: RunFolder, training: FinalTraining, teacher: str, costs: Mapping[str, Cost], device: torch.device
+    run: RunFolder, training: FinalTraining, teacher: str | nn.Module, costs: Mapping[str, Cost], device: torch.device
 ) -> dict[str, Any] | None:
     """Whom everything learns from that is trained after it: the network that was given, or the largest of the space, into `teacher.pt`.
 
     Returns:
         {"who", "accuracy"}: in words, and on the search images; None where nobody teaches.
     """
-    who = f"the network of {teacher}"
+    who = "the given network" if isinstance(teacher, nn.Module) else f"the network of {teacher}"
     if teacher == LARGEST:
         size = costs["macs"]
         row = cheapest_and_dearest(training.supernet.space, size, Budget())[1]

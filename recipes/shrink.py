@@ -1,0 +1,239 @@
+"""The network that somebody already has, made to fit a budget.
+
+Its channels are sorted by how much they matter, and it becomes the largest path of a supernet in which narrower and shallower networks
+are its leading parts. The supernet is trained for a few epochs (sandwich rule with in-place distillation: Yu and Huang, 2019, arXiv
+1903.05134), searched under the budget, and the best few are fine-tuned with the given network as their teacher: pruning as a search, with
+bounds on what is measured.
+
+Pruning by a search in one network of shared weights is that of Yu and Huang, "AutoSlim", 2019, arXiv 1903.11728, which walks down greedily
+from the largest; here any explorer searches, blocks may go as well as channels, and finalists decide.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from torch import nn
+
+from evonas import EXPLORERS, Budget, EvolutionExplorer, Explorer, ScreenedExplorer
+from evonas.budget import Cost
+from evonas.errors import unknown
+from evonas.space import Architecture
+from evonas.units import format_quantity
+from predictors.costs import count_macs
+from predictors.devices import runtime
+from predictors.devices.table import LatencyTable, corrected, spread
+from predictors.screens import screen
+from recipes.runner import movements
+from recipes.runner import options as o
+from recipes.runner.asked import AskedOneShot
+from recipes.runner.final_training import AVERAGE
+from recipes.runner.forecast import training_seconds
+from recipes.runner.one_shot import OneShot, Preparation, one_shot
+from recipes.runner.pages.one_shot import write_report
+from recipes.runner.progress import bar, say
+from recipes.runner.registry import recipe
+from recipes.runner.run_folder import RunFolder
+from recipes.runner.training import train_into
+from supernet import ImageData, StandAlone, accuracy, load, pick_device
+from supernet.archive import digest_of
+from supernet.given import GivenSupernet, importance, sizes, source
+from supernet.training.sandwich import Sandwich
+
+EVOLUTION = "evolution"
+IMPORTANT_IMAGES, IMPORTANT_BATCH = 1024, 64  # training images that say which channels matter
+RANDOM_MEASURED = 5  # networks, beside those of one width everywhere
+
+Model = Annotated[
+    str,
+    typer.Option(
+        help="The network: torchvision:NAME, timm:NAME (needs the extra timm), or FILE.py:FUNCTION, a function of yours that returns a "
+        "torch.nn.Module. The file is run."
+    ),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(help="Its weights: a file with its state dict, or pretrained (downloaded by torchvision or timm)."),
+]
+Importance = Annotated[
+    str, typer.Option(help="What says which channels matter: loss (of training images), scales (batch norm) or weights.")
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskedShrink(AskedOneShot):
+    """What a run of `shrink` was asked for: shares in bounds are of the given network, and all weights are inherited."""
+
+    budget: Annotated[
+        list[str],
+        typer.Option(
+            "--budget",
+            help="A bound, NAME=UPPER, any number of times. Names: macs (multiply-accumulates), params, latency. Numbers take units: "
+            "macs=30M, latency=8ms. A share is of the given network: latency=60%, measured on this host.",
+        ),
+    ] = field(default_factory=list)
+    inherit: bool = field(default=True, init=False)
+
+
+@recipe(
+    "shrink",
+    summary="make the network you have fit a budget",
+    paper="Yu & Huang 2019, arXiv 1903.11728",
+    page=write_report,
+    outputs=("original.pt",),
+)
+def shrink(
+    asked: AskedShrink,
+    model: Model,
+    weights: Weights = None,
+    importance_by: Annotated[str, typer.Option("--importance", help=Importance.__metadata__[0].help)] = "loss",
+    epochs: Annotated[
+        int, typer.Option(help="Epochs in which narrower networks learn from the given one; 0 searches at once.", min=0)
+    ] = 10,
+    fine_tune_epochs: Annotated[
+        int,
+        typer.Option(help="Epochs of the winner's fine-tuning, and of the given network's where it is not trained on this data.", min=1),
+    ] = 20,
+    batch_size: o.BatchSize = 64,
+    lr: o.LearningRate = 0.02,
+    explorer: o.ExplorerName = EVOLUTION,
+    predictor: o.Predictor = "boosted-trees",
+) -> None:
+    """Make the network you have fit a budget: fewer channels, fewer blocks, smaller kernels, your weights.
+
+    The network becomes the largest path of a supernet, whose narrower paths learn from it for a few epochs; a search
+    finds the best of them under the budget; the winner is fine-tuned with the given network as its teacher, and written
+    to the run folder: model.pt, model.onnx, result.json (channels by layer), report.html.
+
+    Example: evonas shrink --model torchvision:mobilenet_v2 --weights mine.pt --data photos --budget latency=60% --out runs/small
+    """
+    if importance_by not in importance.WAYS:
+        raise unknown("importance", importance_by, importance.WAYS)
+    where = pick_device(asked.device)
+    images = load(asked.data, image_size=asked.image_size)
+    given = source.read(model, weights, images.image_shape, len(images.classes), seed=asked.seed)
+    supernet = GivenSupernet(given.network, images.image_shape)
+    for line in (*given.said, in_words(supernet)):
+        say(f"{given.name}: {line}" if line in given.said else line)
+    costs: dict[str, Cost] = {
+        "macs": sizes.macs(supernet, count_macs(given.network, images.image_shape)),
+        "params": sizes.params(supernet),
+    }
+    whole = supernet.space.population([supernet.largest])
+    milliseconds: list[float] = []  # of the given network, where it was measured
+
+    def share_of(name: str, cost: Cost) -> float:
+        return milliseconds[0] if name == movements.LATENCY and milliseconds else float(cost(whole)[0])
+
+    def table(supernet: GivenSupernet, seed: int) -> LatencyTable:
+        found, own = measured(supernet, seed)
+        milliseconds.append(own)
+        return found
+
+    training: dict[str, Any] = {"batch_size": batch_size, "lr": lr, "seed": asked.seed, "device": where}
+    training["weight_decay"] = o.weight_decay_by_size(images.image_shape)
+    tuning = {**training, "epochs": fine_tune_epochs, "average": AVERAGE}
+    screening = screen(predictor, supernet) if explorer == EVOLUTION else None
+
+    def proposer(limits: Budget) -> Explorer:
+        if explorer != EVOLUTION:
+            return EXPLORERS.pick(explorer).make(supernet.space, limits, asked.seed)
+        evolution = EvolutionExplorer(supernet.space, limits, seed=asked.seed)
+        return evolution if screening is None else ScreenedExplorer(evolution, screening)
+
+    def prepare(run: RunFolder) -> None:
+        if not given.trained:
+            train_into(run / "original.pt", "adapt given network", given.network, StandAlone(), images.train, identity=model, **tuning)
+        given.network.to(where)
+        say(f"the given network: {100 * accuracy(given.network, images.search, where):.1f} % of the search images")
+        if asked.from_run is None:
+            inherit(supernet, given.network, importance_by, images, asked.seed, where)
+
+    settings = {"model": given.name, "weights": digest_of(given.network.state_dict()), "importance": importance_by}
+    job = OneShot(
+        supernet=supernet,
+        family="given",
+        space=settings,
+        way=Sandwich(costs["macs"]),
+        explorer=proposer,
+        training={**training, "epochs": epochs},
+        retraining=tuning,
+        costs=costs,
+        screening=screening,
+        teacher=given.network,
+        preparation=Preparation(
+            "adapt given network",
+            prepare,
+            lambda: 0.0 if given.trained else training_seconds(given.network, StandAlone(), images.train, **tuning),
+        ),
+        measure=table,
+        shares_of=share_of,
+        alone=True,
+        about=lambda row: about(supernet, row, given, costs, images, where),
+    )
+    one_shot(job, images, asked)
+
+
+def inherit(supernet: GivenSupernet, network: nn.Module, by: str, images: ImageData, seed: int, device: torch.device) -> None:
+    """The weights of the given network, its channels in the order of their importance."""
+    body = supernet.body.to(device)
+    body.load_state_dict(network.state_dict())
+    batches = images.train.head(min(IMPORTANT_IMAGES, len(images.train))).batches(IMPORTANT_BATCH, device)
+    found = importance.WAYS[by](body, supernet.anatomy, *([batches] if by == "loss" else []))
+    importance.sort(body, supernet.anatomy, found)
+
+
+def measured(supernet: GivenSupernet, seed: int) -> tuple[LatencyTable, float]:
+    """The latency of every path on this host, from layers alone and corrected by whole networks; and that of the given network."""
+    space = supernet.space
+    with bar("measure latency") as update:
+        layers = sizes.measured(supernet, runtime.measure, lambda share: update(0.7 * share))
+        table = LatencyTable("this host, ONNX Runtime, one thread", layers)
+        even = np.array([[min(width, len(c.options) - 1) for c in space.choices] for width in range(max(space.sizes))])
+        largest = space.population([supernet.largest])
+        rows = np.concatenate([largest, space.canonical(np.maximum(even, _blocks(supernet))), spread(space, table, RANDOM_MEASURED, seed)])
+        rows = rows[np.sort(np.unique(rows, axis=0, return_index=True)[1])]
+        found = []
+        for i, row in enumerate(rows):
+            found.append(runtime.measure(supernet.subnet(row), supernet.image_shape))
+            update(0.7 + 0.3 * (i + 1) / len(rows))
+    return corrected(table, rows, found), found[int(np.flatnonzero((rows == largest).all(axis=1))[0])]
+
+
+def _blocks(supernet: GivenSupernet) -> np.ndarray:
+    """The option of every choice that keeps its block; 0 of the others."""
+    return np.array([int(name.endswith(".block")) for name in supernet.space.names])
+
+
+def in_words(supernet: GivenSupernet) -> str:
+    """What can be chosen, for people."""
+    anatomy = supernet.anatomy
+    found = f"{len(anatomy.groups)} widths, {len(anatomy.optional)} blocks and {len(anatomy.kernels)} kernels can be chosen"
+    if anatomy.whole:
+        some = ", ".join(anatomy.whole[:4]) + (f" and {len(anatomy.whole) - 4} more" if len(anatomy.whole) > 4 else "")
+        found += f"; kept whole: {some}"
+    return found
+
+
+def about(
+    supernet: GivenSupernet, row: Architecture, given: source.Given, costs: dict[str, Cost], images: ImageData, device: torch.device
+) -> dict[str, Any]:
+    """The given network beside the winner, and the channels of every layer of both."""
+    whole = supernet.space.population([supernet.largest])
+    before, after = (sizes.widths(supernet, np.array(r)) for r in (supernet.largest, row))
+    kernels = dict(zip(supernet.space.names, supernet.space.to_names(row).values(), strict=True))
+    layers = [{"layer": name, "given": list(before[name]), "kept": list(after[name])} | _kernel(kernels, name) for name in before]
+    original = {name: float(cost(whole)[0]) for name, cost in costs.items()}
+    original["latency"] = runtime.measure(given.network.cpu(), images.image_shape)
+    tested = accuracy(given.network.to(device), images.test, device)
+    told = ", ".join(f"{name} {format_quantity(value, 'ms' if name == 'latency' else '')}" for name, value in original.items())
+    say(f"the given network: test accuracy {100 * tested:.2f} %, {told}")
+    return {"given": {"model": given.name, "costs": original, "test": tested}, "layers": layers}
+
+
+def _kernel(options: dict[str, str], layer: str) -> dict[str, int]:
+    return {"kernel": int(options[f"{layer}.kernel"])} if f"{layer}.kernel" in options else {}
