@@ -89,10 +89,11 @@ def main() -> None:
     parser.add_argument("--table", type=Path, required=True, help="NAS-Bench-Macro, the official JSON file or .npz")
     parser.add_argument("--within", type=Path, default=Path("runs/benchmark_within"))
     parser.add_argument("--epochs", type=int, default=16, help="of uniform paths")
+    parser.add_argument("--scored-on", default="cpu", help="device that scores; training is on the CPU")
     parser.add_argument("--only", nargs="*", help="supernets, such as 'cream-images 0'")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmark_cream"))
     a = parser.parse_args()
-    within.EPOCHS = a.epochs
+    within.EPOCHS, within.SCORED_ON = a.epochs, torch.device(a.scored_on)
     torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     images, table = load(a.data), nasbench_macro(a.table)

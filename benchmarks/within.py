@@ -40,6 +40,7 @@ from supernet.training.way import Way
 
 CALIBRATION, SEARCHED, CHUNK = 512, 1000, 400
 EPOCHS, TIMED_STEPS = 32, 40
+SCORED_ON = torch.device("cpu")
 SETTINGS: dict[str, Any] = {"batch_size": 32, "lr": 0.05, "weight_decay": 5e-4}
 SHARES = np.linspace(0.05, 0.95, 10)
 EVALUATIONS, FINALISTS, REFERENCE = 300, 8, 512
@@ -130,7 +131,8 @@ def share(kind: str, images: ImageData) -> dict[str, Any]:
 
 def scored(supernet: ChainSupernet, networks: np.ndarray, images: ImageData) -> dict[str, Any]:
     """Accuracy and likelihood with shared weights."""
-    accuracy, likelihood = InheritedFitness(supernet, images.search.head(SEARCHED), images.train.head(CALIBRATION)).both(networks)
+    fitness = InheritedFitness(supernet, images.search.head(SEARCHED), images.train.head(CALIBRATION), device=SCORED_ON)
+    accuracy, likelihood = fitness.both(networks)
     return {"accuracy": accuracy.tolist(), "likelihood": likelihood.tolist()}
 
 

@@ -1,17 +1,17 @@
 """The network that somebody already has, made to fit a budget.
 
 Its channels are sorted by how much they matter, and it becomes the largest path of a supernet in which narrower and shallower networks
-are its leading parts. The supernet is trained for a few epochs (sandwich rule with in-place distillation: Yu and Huang, 2019, arXiv
-1903.05134), searched under the budget, and the best few are fine-tuned with the given network as their teacher: pruning as a search, with
-bounds on what is measured.
+are its leading parts. Paths near the budget learn from the labels and from the given network for a few epochs, the budget is searched,
+and the best few are fine-tuned with the given network as their teacher: pruning as a search, with bounds on what is measured.
 
-Pruning by a search in one network of shared weights is that of Yu and Huang, "AutoSlim", 2019, arXiv 1903.11728, which walks down greedily
-from the largest; here any explorer searches, blocks may go as well as channels, and finalists decide.
+A search among the parts of one network whose channels share weights is that of Yu and Huang, "AutoSlim", 2019, arXiv 1903.11728, which
+walks down greedily from the largest. Here any explorer searches, blocks and kernels may go as well as channels, what a greedy walk by
+importance would keep is tried first, and short trainings decide between the best.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from torch import nn
 from evonas import EXPLORERS, Budget, EvolutionExplorer, Explorer, ScreenedExplorer
 from evonas.budget import Cost
 from evonas.errors import unknown
-from evonas.space import Architecture
+from evonas.space import Architecture, Population
 from evonas.units import format_quantity
 from predictors.costs import count_macs
 from predictors.devices import runtime
@@ -42,10 +42,12 @@ from recipes.runner.training import train_into
 from supernet import ImageData, StandAlone, accuracy, load, pick_device
 from supernet.archive import digest_of
 from supernet.given import GivenSupernet, importance, sizes, source
-from supernet.training.sandwich import Sandwich
+from supernet.given.greedy import by_importance
+from supernet.training.taught import TaughtPaths
 
 EVOLUTION = "evolution"
 IMPORTANT_IMAGES, IMPORTANT_BATCH = 1024, 64  # training images that say which channels matter
+NEAR = 0.6  # of a bound: the cheapest networks that are trained
 RANDOM_MEASURED = 5  # networks, beside those of one width everywhere
 
 Model = Annotated[
@@ -125,6 +127,7 @@ def shrink(
     }
     whole = supernet.space.population([supernet.largest])
     milliseconds: list[float] = []  # of the given network, where it was measured
+    matters: list[Any] = []  # importance of channels, once the weights of the given network are known
 
     def share_of(name: str, cost: Cost) -> float:
         return milliseconds[0] if name == movements.LATENCY and milliseconds else float(cost(whole)[0])
@@ -150,15 +153,16 @@ def shrink(
             train_into(run / "original.pt", "adapt given network", given.network, StandAlone(), images.train, identity=model, **tuning)
         given.network.to(where)
         say(f"the given network: {100 * accuracy(given.network, images.search, where):.1f} % of the search images")
-        if asked.from_run is None:
-            inherit(supernet, given.network, importance_by, images, asked.seed, where)
+        matters.extend(inherit(supernet, given.network, importance_by, images, where))
 
     settings = {"model": given.name, "weights": digest_of(given.network.state_dict()), "importance": importance_by}
     job = OneShot(
         supernet=supernet,
         family="given",
         space=settings,
-        way=Sandwich(costs["macs"]),
+        way=TaughtPaths(given.network),
+        way_within=lambda limits: TaughtPaths(given.network, budget=near(limits, whole)),
+        by_hand=lambda limits: by_importance(supernet, matters, limits),
         explorer=proposer,
         training={**training, "epochs": epochs},
         retraining=tuning,
@@ -178,13 +182,24 @@ def shrink(
     one_shot(job, images, asked)
 
 
-def inherit(supernet: GivenSupernet, network: nn.Module, by: str, images: ImageData, seed: int, device: torch.device) -> None:
-    """The weights of the given network, its channels in the order of their importance."""
+def near(limits: Budget, whole: Population) -> Budget | None:
+    """The budget, and for the cost that it bounds most tightly no less than a share of the bound: what is far below will not be chosen."""
+    upper = [bound for bound in limits.bounds if bound.upper < np.inf]
+    if not upper:
+        return None
+    tightest = min(upper, key=lambda bound: bound.upper / float(limits.costs[bound.cost](whole)[0]))
+    lower = max(tightest.lower, NEAR * tightest.upper)
+    return Budget(limits.costs, [replace(bound, lower=lower) if bound is tightest else bound for bound in limits.bounds])
+
+
+def inherit(supernet: GivenSupernet, network: nn.Module, by: str, images: ImageData, device: torch.device) -> importance.Importance:
+    """The weights of the given network, its channels in the order of their importance, which is returned."""
     body = supernet.body.to(device)
     body.load_state_dict(network.state_dict())
     batches = images.train.head(min(IMPORTANT_IMAGES, len(images.train))).batches(IMPORTANT_BATCH, device)
     found = importance.WAYS[by](body, supernet.anatomy, *([batches] if by == "loss" else []))
     importance.sort(body, supernet.anatomy, found)
+    return found
 
 
 def measured(supernet: GivenSupernet, seed: int) -> tuple[LatencyTable, float]:

@@ -9,7 +9,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from evonas.extremes import cheapest_and_dearest
 from evonas.fusion import fused_costs
 from evonas.hand_made import hand_made
 from evonas.sampling import draw_feasible
-from evonas.space import Architecture
+from evonas.space import Architecture, Population
 from evonas.storage import patiently
 from predictors.costs import operators
 from predictors.devices import runtime
@@ -90,6 +90,8 @@ class OneShot:
         shares_of: what shares in bounds are shares of, by name of the cost.
         alone: what is delivered is read without its space: for networks that no plain data make again.
         about: plain data on the winner for the result, from its architecture.
+        way_within: gives the way of training once the budget is known, where it depends on it; `way` then only says of what kind it is.
+        by_hand: more networks that one would try by hand, within a budget.
     """
 
     supernet: ChainSupernet
@@ -112,6 +114,8 @@ class OneShot:
     shares_of: Callable[[str, Cost], float] | None = None
     alone: bool = False
     about: Callable[[Architecture], dict[str, Any]] | None = None
+    way_within: Callable[[Budget], Way] | None = None
+    by_hand: Callable[[Budget], Population] | None = None
 
 
 def one_shot(job: OneShot, images: ImageData, asked: AskedOneShot) -> None:
@@ -141,6 +145,7 @@ def one_shot(job: OneShot, images: ImageData, asked: AskedOneShot) -> None:
         if asked.from_run is not None:  # one that cannot be used is refused before anything is measured or written
             restore(copy.deepcopy(supernet), job.way, movements.trained_supernet(asked.from_run, identity))
         limits = movements.bounded(run, supernet, job.costs, asked, timed=job.timed, measure=job.measure, of=job.shares_of)
+        job = job if job.way_within is None else replace(job, way=job.way_within(limits.budget))
         explorer = job.explorer(limits.budget)
         search: dict[str, Any] = {
             "recipe": asked.recipe,
@@ -212,6 +217,9 @@ def _searched(
     explorer = job.explorer(budget)
     cheap = fused_costs(job.costs, operators(supernet.space))
     by_hand = hand_made(supernet.space, budget, size=cheap[0], depth=cheap[-1])
+    if job.by_hand is not None:  # the same network may be among both
+        more = job.by_hand(budget)
+        by_hand = np.concatenate([more, by_hand[[not (row == more).all(axis=1).any() for row in by_hand]]])
     explorer.try_first(by_hand)
     fitness, reference = scored_by(run, inherited, cheap, explorer, studies[0], asked.evaluations)
     found, control = movements.search_beside_random(

@@ -140,8 +140,16 @@ class Path(nn.Module):
                 modules[name].__dict__.pop("forward", None)
 
 
-def _identity(x: Tensor) -> Tensor:
+def _identity(x: Tensor, *more: Any, **options: Any) -> Tensor:
     return x
+
+
+class LeftOut(nn.Module):
+    """In place of a block that is left out: hands on what it gets, whatever else it is told."""
+
+    def forward(self, x: Tensor, *more: Any, **options: Any) -> Tensor:
+        """What arrives."""
+        return x
 
 
 def kept_groups(anatomy: Anatomy, weight: str, module: nn.Conv2d, counts: Integers) -> int:
@@ -203,4 +211,4 @@ def resize(network: nn.Module, without: frozenset[str]) -> None:
             module.num_features = len(known)
     for name in without:
         parent, _, local = name.rpartition(".")
-        setattr(network.get_submodule(parent), local, nn.Identity())
+        setattr(network.get_submodule(parent), local, LeftOut())

