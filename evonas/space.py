@@ -122,8 +122,11 @@ class SearchSpace:
         """
         if self.count() > LARGEST_ENUMERATION:
             raise UsageError(f"A space of {self.count():.3g} architectures is too large to list; sample or narrow it.")
-        grids = np.meshgrid(*[np.array(indices, dtype=np.int64) for indices in self.allowed], indexing="ij")
-        rows = np.stack(grids, axis=-1).reshape(-1, len(self))
+        count = following = self.count()
+        rows = np.empty((count, len(self)), dtype=np.int64)
+        for column, indices in enumerate(self.allowed):
+            following //= len(indices)
+            rows[:, column] = np.array(indices)[np.arange(count) // following % len(indices)]
         return rows if self.canonicalise is None else np.unique(self.canonical(rows), axis=0)
 
     def canonical(self, population: Population) -> Population:

@@ -42,7 +42,7 @@ from recipes.runner.training import train_into
 from supernet import ImageData, StandAlone, accuracy, load, pick_device
 from supernet.archive import digest_of
 from supernet.given import GivenSupernet, importance, sizes, source
-from supernet.given.greedy import by_importance
+from supernet.given.greedy import by_importance, even
 from supernet.training.taught import TaughtPaths
 
 EVOLUTION = "evolution"
@@ -162,7 +162,7 @@ def shrink(
         space=settings,
         way=TaughtPaths(given.network),
         way_within=lambda limits: TaughtPaths(given.network, budget=near(limits, whole)),
-        by_hand=lambda limits: by_importance(supernet, matters, limits),
+        by_hand=lambda limits: np.concatenate([by_importance(supernet, matters, limits), even(supernet, limits)[:1]]),
         explorer=proposer,
         training={**training, "epochs": epochs},
         retraining=tuning,
@@ -208,20 +208,14 @@ def measured(supernet: GivenSupernet, seed: int) -> tuple[LatencyTable, float]:
     with bar("measure latency") as update:
         layers = sizes.measured(supernet, runtime.measure, lambda share: update(0.7 * share))
         table = LatencyTable("this host, ONNX Runtime, one thread", layers)
-        even = np.array([[min(width, len(c.options) - 1) for c in space.choices] for width in range(max(space.sizes))])
         largest = space.population([supernet.largest])
-        rows = np.concatenate([largest, space.canonical(np.maximum(even, _blocks(supernet))), spread(space, table, RANDOM_MEASURED, seed)])
+        rows = np.concatenate([largest, even(supernet, Budget()), spread(space, table, RANDOM_MEASURED, seed)])
         rows = rows[np.sort(np.unique(rows, axis=0, return_index=True)[1])]
         found = []
         for i, row in enumerate(rows):
             found.append(runtime.measure(supernet.subnet(row), supernet.image_shape))
             update(0.7 + 0.3 * (i + 1) / len(rows))
     return corrected(table, rows, found), found[int(np.flatnonzero((rows == largest).all(axis=1))[0])]
-
-
-def _blocks(supernet: GivenSupernet) -> np.ndarray:
-    """The option of every choice that keeps its block; 0 of the others."""
-    return np.array([int(name.endswith(".block")) for name in supernet.space.names])
 
 
 def in_words(supernet: GivenSupernet) -> str:

@@ -183,10 +183,13 @@ def _foretold(job: OneShot, images: ImageData, asked: AskedOneShot, limits: move
     short, left = 0, asked.finalists
     for each, kept in rungs(epochs, asked.finalists):
         short, left = short + left * each, kept
+    trains = asked.from_run is None and job.training["epochs"] > 0
     first = {} if job.preparation is None else {job.preparation.name: job.preparation.seconds}
     return {
         **first,
-        "train supernet": lambda: 0.0 if asked.from_run else training_seconds(supernet, job.way, images.train, **job.training),
+        "train supernet": lambda: (
+            0.0 if asked.from_run or not job.training["epochs"] else training_seconds(supernet, job.way, images.train, **job.training)
+        ),
         "reference networks": search(reference, reference),
         "search": search(asked.evaluations, generation),
         "random baseline": search(asked.evaluations - reference, generation),

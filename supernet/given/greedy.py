@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from evonas.budget import Budget
 from evonas.space import Population
-from supernet.given.anatomy import Anatomy
+from supernet.given.anatomy import SHARES, Anatomy
 from supernet.given.importance import Importance
 from supernet.given.supernet import GivenSupernet
 
@@ -32,6 +32,15 @@ def by_importance(supernet: GivenSupernet, importance: Importance, budget: Budge
     found = [row for exponent in EXPONENTS if (row := _walk(supernet, lost, budget, exponent)) is not None]
     space = supernet.space
     return np.unique(space.canonical(np.array(found)), axis=0) if found else np.zeros((0, len(space)), np.int64)
+
+
+def even(supernet: GivenSupernet, budget: Budget) -> Population:
+    """Networks of one width everywhere that keep the budget, all blocks kept, the widest first: shape (n, choices)."""
+    space, widths = supernet.space, range(len(SHARES) - 1, -1, -1)
+    rows = np.repeat(np.array([supernet.largest]), len(widths), axis=0)
+    rows[:, : len(supernet.anatomy.groups)] = np.array(widths)[:, None]
+    rows = space.canonical(rows)
+    return rows[budget.feasible(rows)]
 
 
 def _lost(anatomy: Anatomy, importance: Importance) -> list[Floats]:
@@ -54,13 +63,22 @@ def _walk(supernet: GivenSupernet, lost: list[Floats], budget: Budget, exponent:
         columns = np.array([column for column in range(len(space)) if row[column] > 0 and column not in kernels], dtype=np.int64)
         if not len(columns):
             return None
+        below = np.array([_below(supernet.anatomy, column, row[column]) for column in columns])
         lower = np.repeat(row[None], len(columns), axis=0)
-        lower[np.arange(len(columns)), columns] -= 1
+        lower[np.arange(len(columns)), columns] = below
         broken = np.maximum(budget.violations(np.concatenate([row[None], lower])), 0).sum(axis=1)
         saved = np.maximum(broken[0] - broken[1:], 0.0)
-        price = np.array([lost[column][row[column] - 1] - lost[column][row[column]] for column in columns])
-        worth = np.where(saved > 0, price / np.maximum(saved, 1e-12) ** exponent, np.inf)
-        if not np.isfinite(worth).any():  # equal widths: a step that changes nothing
-            worth = np.where(saved == 0, 0.0, np.inf)
-        row[columns[int(worth.argmin())]] -= 1
+        if not saved.any():
+            return None
+        price = np.array([lost[column][option] - lost[column][row[column]] for column, option in zip(columns, below, strict=True)])
+        step = int(np.where(saved > 0, price / np.maximum(saved, 1e-12) ** exponent, np.inf).argmin())
+        row[columns[step]] = below[step]
     return row
+
+
+def _below(anatomy: Anatomy, column: int, option: int) -> int:
+    """The next option that keeps less."""
+    if column >= len(anatomy.groups):
+        return option - 1
+    kept = anatomy.groups[column].kept
+    return max((i for i in range(option) if kept[i] < kept[option]), default=0)

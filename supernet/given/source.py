@@ -56,7 +56,9 @@ def read(model: str | nn.Module, weights: str | None, image_shape: tuple[int, in
     """
     said: list[str] = []
     name = model if isinstance(model, str) else type(model).__name__
-    network = (_made(model, weights == PRETRAINED) if isinstance(model, str) else model).cpu().eval()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # what is made with new weights has the same ones when a run goes on
+        network = (_made(model, weights == PRETRAINED) if isinstance(model, str) else model).cpu().eval()
     if not isinstance(model, str) and weights == PRETRAINED:
         raise UsageError("Got --weights pretrained with a module in hand; expected a file, or no weights: it has its own.")
     _require_channels(network, name, image_shape)
@@ -90,8 +92,9 @@ def _made(model: str, pretrained: bool) -> nn.Module:
 def _of_torchvision(name: str, pretrained: bool) -> nn.Module:
     from torchvision import models
 
-    if name not in models.list_models():
-        raise unknown("network of torchvision", name, models.list_models())
+    known = models.list_models(module=models)  # those that classify images
+    if name not in known:
+        raise unknown("network of torchvision", name, known)
     offered = inspect.signature(models.get_model_builder(name)).parameters
     plain = {"aux_logits": False, "init_weights": False} if "aux_logits" in offered and not pretrained else {}  # one output, quickly
     return _downloaded(name, pretrained, lambda: models.get_model(name, weights="DEFAULT" if pretrained else None, **plain))

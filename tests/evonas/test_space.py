@@ -95,3 +95,11 @@ def test_errors_show_the_architecture_and_what_is_allowed(call, words):
     space = SearchSpace((Choice("a", ("p", "q")), Choice("b", ("x", "y"))))
     with pytest.raises(UsageError, match=words):
         call(space)
+
+
+def test_a_space_of_many_choices_few_of_which_are_open_is_listed():
+    """numpy's own grids end at 32 dimensions."""
+    space = SearchSpace(tuple(Choice(f"c{i}", ("a", "b", "c")) for i in range(40))).narrow({f"c{i}": ["b"] for i in range(1, 39)})
+    rows = space.enumerate()
+    assert rows[:, [0, 39]].tolist() == [list(pair) for pair in itertools.product(range(3), range(3))]
+    assert (rows[:, 1:39] == 1).all()

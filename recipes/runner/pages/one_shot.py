@@ -62,6 +62,8 @@ def write_report(path: str | Path, predictor: Predictor | None = None) -> Path:
     if records and "distribution" in records[-1]:
         pictures.distribution(folder / "distribution.png", records[-1]["distribution"])
         images.append(("distribution.png", "The evaluator after the last epoch: how likely it holds every option of every choice"))
+    if "layers" in result:
+        pictures.layers(folder / "layers.png", result["layers"])
     if losses:
         pictures.losses(folder / "losses.png", losses)
         images.append(("losses.png", "Loss by epoch, of the supernet and of the winner on its own"))

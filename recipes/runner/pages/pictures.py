@@ -281,3 +281,26 @@ def save(figure: Figure, path: Path) -> None:
     """Write a figure whole."""
     with written_whole(path) as temporary:
         figure.savefig(temporary, format="png", dpi=130, bbox_inches="tight")
+
+
+@drawn
+def layers(path: Path, told: Sequence[Mapping[str, Any]]) -> None:
+    """Channels out of every layer, given and kept, and the share of the weights that each keeps.
+
+    Args:
+        path: PNG file to write.
+        told: {"layer", "given": (in, out), "kept": (in, out)} of every layer in order.
+    """
+    given, kept = (np.array([entry[key][1] for entry in told]) for key in ("given", "kept"))
+    share = [np.prod(entry["kept"]) / max(np.prod(entry["given"]), 1) for entry in told]
+    figure, (above, below) = sheet(2, figsize=(max(7.0, 0.18 * len(told)), 5.0), sharex=True)
+    places = np.arange(len(told))
+    above.bar(places, given, color=CONTROL, width=0.9, label="given")
+    above.bar(places, kept, color=SEARCH, width=0.9, label="kept")
+    above.set_ylabel("channels")
+    above.legend(loc="upper left")
+    below.bar(places, 100 * np.array(share), color=SEARCH, width=0.9)
+    below.set_ylabel("in times out kept, %")
+    below.set_xticks(places, [entry["layer"] for entry in told], rotation=90, fontsize=7 if len(told) < 60 else 5)
+    below.set_xlim(-0.6, len(told) - 0.4)
+    save(figure, path)
