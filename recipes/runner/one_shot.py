@@ -187,9 +187,7 @@ def _foretold(job: OneShot, images: ImageData, asked: AskedOneShot, limits: move
     first = {} if job.preparation is None else {job.preparation.name: job.preparation.seconds}
     return {
         **first,
-        "train supernet": lambda: (
-            0.0 if asked.from_run or not job.training["epochs"] else training_seconds(supernet, job.way, images.train, **job.training)
-        ),
+        "train supernet": lambda: training_seconds(supernet, job.way, images.train, **job.training) if trains else 0.0,
         "reference networks": search(reference, reference),
         "search": search(asked.evaluations, generation),
         "random baseline": search(asked.evaluations - reference, generation),
