@@ -63,6 +63,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="images of 64 pixels, .npz")
     parser.add_argument("--only", nargs="*", help="rows such as 'ours 0 macs=50%%' or 'uniform 1 macs=50%%'")
     parser.add_argument("--device", default="auto")
+    parser.add_argument(
+        "--model", help="another network than EfficientNet-Lite0, as evonas shrink takes it; it is trained from new weights"
+    )
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
+    parser.add_argument("--lr", type=float, default=LR)
     parser.add_argument("--images", type=int, default=10_000, help="training images, a fifth of them to search")
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--quick", action="store_true", help="one epoch and few networks, to see that it runs")
@@ -88,7 +93,8 @@ def enlarge(source_file: str, target: Path, images: int, size: int) -> None:
 
 
 def measure(a: argparse.Namespace) -> None:
-    narrow, epochs, evaluations = (1, 1, 20) if a.quick else (NARROW_EPOCHS, EPOCHS, EVALUATIONS)
+    narrow, epochs, evaluations = (1, 1, 20) if a.quick else (NARROW_EPOCHS, a.epochs, EVALUATIONS)
+    a.model = a.model or f"{a.out / 'lite0.py'}:build"
     a.out.mkdir(parents=True, exist_ok=True)
     (a.out / "lite0.py").write_text(MODEL)
     everything = [f"ours 0 {budget}" for budget in BUDGETS] + [f"ours {seed} {BUDGETS[1]}" for seed in SEEDS[1:]]
@@ -116,13 +122,13 @@ def ours(a: argparse.Namespace, seed: int, budget: str, narrow: int, epochs: int
     start = time.perf_counter()
     shrinking.shrink(
         data=str(a.data),
-        model=f"{a.out / 'lite0.py'}:build",
+        model=a.model,
         budget=[budget],
         epochs=narrow,
         fine_tune_epochs=epochs,
         evaluations=evaluations,
         batch_size=BATCH,
-        lr=LR,
+        lr=a.lr,
         seed=seed,
         device=a.device,
         out=str(out),
@@ -149,13 +155,13 @@ def wait_for(checkpoint: Path, epochs: int) -> dict[str, Any]:
 def peer(a: argparse.Namespace, kind: str, seed: int, budget: str, epochs: int) -> dict[str, Any]:
     """What one would do instead."""
     images, device = load(str(a.data)), pick_device(a.device)
-    given = source.read(f"{a.out / 'lite0.py'}:build", None, images.image_shape, len(images.classes), seed=seed).network
+    given = source.read(a.model, None, images.image_shape, len(images.classes), seed=seed).network
     given.load_state_dict(wait_for(folder(a.out, seed, BUDGETS[1]) / "original.pt", epochs)["network"])
     bound = float(budget.partition("=")[2].rstrip("%")) / 100 * count_macs(given, images.image_shape)
     network = torch_pruned(given, images, bound, device) if kind == "torch-pruning" else uniform(given, images, bound, device)
     if kind == "scratch":
         initialise(network.cpu(), seed)
-    training = {"batch_size": BATCH, "lr": LR, "weight_decay": weight_decay_by_size(images.image_shape), "average": AVERAGE}
+    training = {"batch_size": BATCH, "lr": a.lr, "weight_decay": weight_decay_by_size(images.image_shape), "average": AVERAGE}
     start = time.perf_counter()
     path = a.out / f"{kind}-{seed}-{budget.replace('%', '').replace('=', '')}.pt"
     train_into(path, kind, network, Distilled(given), images.train, identity=kind, **training, epochs=epochs, seed=seed, device=device)
