@@ -8,6 +8,7 @@ it as a teacher, with as many epochs, the same learning rate and batches:
   uniform         the same share of channels everywhere, the most important ones, within the bound
   torch-pruning   its pruner with Taylor importance, global, iterative (package `torch-pruning`), until it is within the bound
   scratch         the network of `uniform`, from new weights
+  ...-longer      the same, fine-tuned three times as long: about as long as all that ours does after the given network is trained
 
 Run folders and rows are kept; run again to go on.
 
@@ -46,6 +47,8 @@ from supernet.training.distilled import Distilled
 BUDGETS = ("macs=70%", "macs=50%", "macs=30%", "latency=50%")
 SEEDS = (0, 1, 2)
 PEERS = ("uniform", "torch-pruning", "scratch")
+LONGER = "-longer"
+LONG = 3
 NARROW_EPOCHS, EPOCHS, EVALUATIONS, BATCH, LR = 6, 10, 400, 64, 0.02
 MULTIPLE, STEPS, LARGEST_SHARE = 8, 100, 0.95
 MODEL = """
@@ -100,6 +103,7 @@ def measure(a: argparse.Namespace) -> None:
     everything = [f"ours 0 {budget}" for budget in BUDGETS] + [f"ours {seed} {BUDGETS[1]}" for seed in SEEDS[1:]]
     everything += [f"{kind} 0 {budget}" for kind in PEERS for budget in BUDGETS[:3]]
     everything += [f"{kind} {seed} {BUDGETS[1]}" for kind in PEERS for seed in SEEDS[1:]]
+    everything += [f"{kind}{LONGER} {seed} {BUDGETS[1]}" for kind in PEERS[:2] for seed in SEEDS]
     for name in a.only or everything:
         kind, seed, budget = name.split()
         kept = Rows(a.out / f"{name.replace(' ', '-').replace('%', '')}.jsonl")
@@ -158,10 +162,12 @@ def peer(a: argparse.Namespace, kind: str, seed: int, budget: str, epochs: int) 
     given = source.read(a.model, None, images.image_shape, len(images.classes), seed=seed).network
     given.load_state_dict(wait_for(folder(a.out, seed, BUDGETS[1]) / "original.pt", epochs)["network"])
     bound = float(budget.partition("=")[2].rstrip("%")) / 100 * count_macs(given, images.image_shape)
-    network = torch_pruned(given, images, bound, device) if kind == "torch-pruning" else uniform(given, images, bound, device)
+    pruned = kind.removesuffix(LONGER) == "torch-pruning"
+    network = torch_pruned(given, images, bound, device) if pruned else uniform(given, images, bound, device)
     if kind == "scratch":
         initialise(network.cpu(), seed)
     training = {"batch_size": BATCH, "lr": a.lr, "weight_decay": weight_decay_by_size(images.image_shape), "average": AVERAGE}
+    epochs *= LONG if kind.endswith(LONGER) else 1
     start = time.perf_counter()
     path = a.out / f"{kind}-{seed}-{budget.replace('%', '').replace('=', '')}.pt"
     train_into(path, kind, network, Distilled(given), images.train, identity=kind, **training, epochs=epochs, seed=seed, device=device)
