@@ -223,8 +223,7 @@ def torch_pruned(given: nn.Module, images: ImageData, bound: float, device: torc
         pruner.step()
         if count_macs(network, images.image_shape) <= bound:
             break
-    network.zero_grad(set_to_none=True)
-    return network
+    return copy.deepcopy(network)  # without what its gradients left behind
 
 
 def table(out: Path) -> None:

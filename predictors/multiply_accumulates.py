@@ -20,7 +20,22 @@ from evonas.errors import UsageError
 
 MOVES = {  # beside views, and what PyTorch itself calls pointwise or a reduction
     *("_unsafe_view", "_to_copy", "_reshape_copy", "arange", "bernoulli", "bernoulli_", "bucketize", "cat", "col2im", "constant_pad_nd"),
-    *("contiguous", "copy", "copy_", "detach", "embedding", "empty", "empty_like", "empty_strided", "eye", "fill", "fill_", "flip", "full"),
+    *(
+        "as_strided_",
+        "contiguous",
+        "copy",
+        "copy_",
+        "detach",
+        "embedding",
+        "empty",
+        "empty_like",
+        "empty_strided",
+        "eye",
+        "fill",
+        "fill_",
+        "flip",
+        "full",
+    ),
     *("full_like", "gather", "im2col", "index", "index_put", "index_put_", "index_select", "lift_fresh", "linspace", "masked_fill"),
     *("masked_scatter", "masked_select", "native_channel_shuffle", "new_empty", "new_full", "new_ones", "new_zeros", "nonzero", "normal_"),
     *("ones", "ones_like", "pixel_shuffle", "pixel_unshuffle", "rand", "rand_like", "randint", "randn", "randn_like", "randperm"),

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from supernet.given.anatomy import Anatomy
+from supernet.given.anatomy import Anatomy, Owner
 from supernet.given.channels import Integers
 
 
@@ -84,8 +84,8 @@ class Path(nn.Module):
                     if local == "weight" and prefix in self._cut.kernels:
                         part = centre(part, self._cut.kernels[prefix])
                     parts[name] = part
-                    if not learned and part.data_ptr() != value.data_ptr():
-                        copies.append((value, self._positions(name, 0, counts, value.device)[0], part))
+                    if not learned and (positions := self._positions(name, 0, counts, value.device)[0]) is not None:
+                        copies.append((value, positions, part))
         return parts, copies
 
     def _dimensions(self, name: str) -> list[int]:
@@ -98,21 +98,30 @@ class Path(nn.Module):
         found: list[int] = self._picked["dimensions"].get(name, [])
         return found
 
-    def _positions(self, name: str, dimension: int, counts: Integers, device: torch.device) -> tuple[Tensor, int]:
-        """Positions that are kept, and how many lead where that is all of them, else -1."""
-        key = (name, dimension, counts.tobytes(), device)
+    def _positions(self, name: str, dimension: int, counts: Integers, device: torch.device) -> tuple[Tensor | None, int]:
+        """Positions that are kept where they do not lead, and how many there are. Moved to a device once, which would wait for it."""
+        owner = self._anatomy.owners[name, dimension]
+        groups = self._groups(name, dimension, owner)
+        key = (name, dimension, counts[groups].tobytes(), device)
         if key not in self._picked:
-            kept = self._anatomy.owners[name, dimension].kept(counts)
-            leading = len(kept) if np.array_equal(kept, np.arange(len(kept))) else -1
-            self._picked[key] = (torch.from_numpy(kept).to(device), leading)
-        found: tuple[Tensor, int] = self._picked[key]
+            kept = owner.kept(counts)
+            leads = np.array_equal(kept, np.arange(len(kept)))
+            self._picked[key] = (None if leads else torch.from_numpy(kept).to(device), len(kept))
+        found: tuple[Tensor | None, int] = self._picked[key]
+        return found
+
+    def _groups(self, name: str, dimension: int, owner: Owner) -> Integers:
+        key = (name, dimension)
+        if key not in self._picked:
+            self._picked[key] = np.unique(owner.group[owner.group >= 0])
+        found: Integers = self._picked[key]
         return found
 
     def _take(self, value: Tensor, name: str, dimension: int, counts: Integers) -> Tensor:
-        positions, leading = self._positions(name, dimension, counts, value.device)
-        if leading == value.shape[dimension]:
+        positions, count = self._positions(name, dimension, counts, value.device)
+        if count == value.shape[dimension]:
             return value
-        return value.narrow(dimension, 0, leading) if leading >= 0 else value.index_select(dimension, positions)
+        return value.narrow(dimension, 0, count) if positions is None else value.index_select(dimension, positions)
 
     @contextmanager
     def _attributes(self) -> Iterator[None]:

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from evonas.errors import first_line
 from supernet.blocks import ChoiceBlock, FixedBlock
 from supernet.chain import ChainSupernet
 from supernet.device import autocast
@@ -90,6 +91,10 @@ def _capture(units: list[tuple[nn.Module, Tensor]], graphs: Graphs) -> None:
         _release(units)
         torch.cuda.empty_cache()
         warnings.warn("The GPU has no room for CUDA graphs beside the network; it trains without them, more slowly.", stacklevel=3)
+        return
+    except RuntimeError as error:  # a network that learned in this process before, outside of this loop
+        _release(units)
+        warnings.warn(f"CUDA graphs cannot be captured ({first_line(error)}); the network trains without them, more slowly.", stacklevel=3)
         return
     for position, ((unit, like), forward) in enumerate(zip(units, plain, strict=True)):
         unit.forward = graphs.in_order(position, like, unit.forward, forward)
