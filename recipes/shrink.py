@@ -47,8 +47,9 @@ from supernet.training.taught import TaughtPaths
 
 EVOLUTION = "evolution"
 IMPORTANT_IMAGES, IMPORTANT_BATCH = 1024, 64  # training images that say which channels matter
+READING = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)  # what reading the weights takes, in shares of what the layers take by themselves
 NEAR = 0.6  # of a bound: the cheapest networks that are trained
-RANDOM_MEASURED = 5  # networks, beside those of one width everywhere
+RANDOM_MEASURED = 10  # networks, beside those of one width everywhere
 
 Model = Annotated[
     str,
@@ -207,6 +208,7 @@ def measured(supernet: GivenSupernet, seed: int) -> tuple[LatencyTable, float]:
     space = supernet.space
     with bar("measure latency") as update:
         layers = sizes.measured(supernet, runtime.measure, lambda share: update(0.7 * share))
+        weights = sizes.params(supernet)
         table = LatencyTable("this host, ONNX Runtime, one thread", layers)
         largest = space.population([supernet.largest])
         rows = np.concatenate([largest, even(supernet, Budget()), spread(space, table, RANDOM_MEASURED, seed)])
@@ -215,7 +217,15 @@ def measured(supernet: GivenSupernet, seed: int) -> tuple[LatencyTable, float]:
         for i, row in enumerate(rows):
             found.append(runtime.measure(supernet.subnet(row), supernet.image_shape))
             update(0.7 + 0.3 * (i + 1) / len(rows))
-    return corrected(table, rows, found), found[int(np.flatnonzero((rows == largest).all(axis=1))[0])]
+    largest_layers, largest_weights = float(layers(largest)[0]), float(weights(largest)[0])
+    times = [share * largest_layers / largest_weights for share in READING]
+    tables = [corrected(replace(table, blocks=sizes.plus(layers, weights, each)), rows, found) for each in times]
+    return min(tables, key=_error), found[int(np.flatnonzero((rows == largest).all(axis=1))[0])]
+
+
+def _error(table: LatencyTable) -> float:
+    assert table.residual is not None
+    return table.residual.mean
 
 
 def in_words(supernet: GivenSupernet) -> str:

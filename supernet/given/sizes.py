@@ -22,6 +22,7 @@ from supernet.given.cutting import centred_padding
 from supernet.given.supernet import GivenSupernet
 
 Floats = npt.NDArray[np.float64]
+LEAST = 0.01  # of what a layer takes by itself: all but what any run takes
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,9 @@ def measured(
     """What layers take by themselves, added up: of each a function of its two widths, through a few measured ones.
 
     A layer takes a + b in + c out + d in out, none of them negative, which comes nearest to what it takes at the four corners of its widths
-    and in the middle. What lies between layers is not seen; whoever needs it corrects the sum by whole networks.
+    and in the middle. What any run takes, of however little, is taken off first: a network pays it once. What lies between layers is not
+    seen, and a layer that runs again and again has its weights at hand, which a network that is larger than the cache has not (see `plus`);
+    whoever needs it corrects the sum by whole networks.
 
     Args:
         supernet: of the given network.
@@ -168,11 +171,16 @@ def measured(
     """
     known: dict[tuple[object, ...], float] = {}
     terms: list[tuple[str, Term]] = []
-    constant = 0.0
+    constant = measure(nn.Conv2d(1, 1, 1), (1, 1, 1))
+
+    def beyond(layer: nn.Module, shape: tuple[int, ...]) -> float:
+        taken = measure(layer, shape)
+        return max(taken - constant, LEAST * taken)
+
     for i, use in enumerate(supernet.anatomy.uses):
         name = _layer(use)
         layer = supernet.body.get_submodule(name)
-        fits = [_fit(supernet, use, size, layer, measure, known) for size in supernet.anatomy.kernels.get(name, (None,))]
+        fits = [_fit(supernet, use, size, layer, beyond, known) for size in supernet.anatomy.kernels.get(name, (None,))]
         out, arriving = (use.weight, 0), (use.weight, 1)
         owned = [key in supernet.anatomy.owners for key in (arriving, out)]
         for column, keys in enumerate(((), (arriving,), (out,), (arriving, out))):
@@ -185,6 +193,12 @@ def measured(
             terms.append((name, Term(factor, tuple(key for key in keys if key in supernet.anatomy.owners))))
         on_progress((i + 1) / len(supernet.anatomy.uses))
     return additive(supernet, terms, constant, "ms")
+
+
+def plus(one: AdditiveCost, other: AdditiveCost, times: float) -> AdditiveCost:
+    """A cost plus some times another one: what reading every weight once takes, say, beside what layers take."""
+    tables = (*one.tables, *(CostTable(columns, times * values) for columns, values, _ in other.tables))
+    return AdditiveCost(one.unit, one.constant + times * other.constant, tables)
 
 
 def _width(supernet: GivenSupernet, key: tuple[str, int]) -> int:
