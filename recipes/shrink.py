@@ -79,6 +79,7 @@ class AskedShrink(AskedOneShot):
             "macs=30M, latency=8ms. A share is of the given network: latency=60%, measured on this host.",
         ),
     ] = field(default_factory=list)
+    evaluations: o.Evaluations = 300  # candidates share nothing that would make scoring many of them cheap
     inherit: bool = field(default=True, init=False)
 
 
