@@ -38,16 +38,24 @@ RECIPES = {
     "setn": {"channels": 4, "epochs": 8, "retrain-epochs": 8, "evaluations": 60},
     "cream": {"epochs": 8, "retrain-epochs": 8, "evaluations": 60},
     "pnas": {"blocks": 2, "beam": 6, "operators": "identity,sep_conv_3x3", "epochs": 1, "filters": 4, "retrain-epochs": 6},
+    "shrink": {"epochs": 6, "fine-tune-epochs": 8, "evaluations": 60, "peers": 1},
     "gap": {"networks": 50, "trainings": 1, "alone-epochs": 1, "epochs": 3, "supernets": 1, "causes": ""},
 }
 STUDIES = {
-    **dict.fromkeys(("mobile", "spos", "pnas"), ("search", "baseline")),
+    **dict.fromkeys(("mobile", "spos", "pnas", "shrink"), ("search", "baseline")),
     **dict.fromkeys(("setn", "cream"), ("search", "baseline", "epochs")),
     **{"flash": ("samples",), "gap": ("alone-0",)},
 }
 WHAT = ("architecture", "accuracy")
+GIVEN = """
+from torch import nn
+def layer(arriving, leaving, stride=1):
+    return nn.Sequential(nn.Conv2d(arriving, leaving, 3, stride, 1, bias=False), nn.BatchNorm2d(leaving), nn.ReLU())
+def build():
+    return nn.Sequential(layer(1, 32), layer(32, 64, 2), layer(64, 64), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
+"""
 COMPARED = {
-    **dict.fromkeys(("mobile", "spos", "setn", "cream"), (*WHAT, "teacher", "finalists", "peers")),
+    **dict.fromkeys(("mobile", "spos", "setn", "cream", "shrink"), (*WHAT, "teacher", "finalists", "peers")),
     **dict.fromkeys(("flash", "pnas"), WHAT),
 }
 
@@ -64,6 +72,7 @@ def main() -> None:
     write_table(a.out / "phone.json", mbconv((1, 8, 8), 10, depths=DEPTHS).space)
     write_table(a.out / "board.json", shuffle((1, 8, 8), 10, layout="digits", widths=["1.0"]).space)
     write_table(a.out / "cream.json", cream((1, 8, 8), 10, depths=(1, 3)).space)
+    (a.out / "given.py").write_text(GIVEN)
     write_table(a.out / "cells.json", nasbench201((1, 8, 8), 10).space)
     write_json(a.out / "chip.json", {"device": "chip", "latency": {"unit": "ms", "macs": 1e-6, "constant": 0.1}})
     found = {name: killed(name, a.out, -(-a.kills // len(a.recipes)), random.Random(f"{a.seed} {name}")) for name in a.recipes}
@@ -113,6 +122,7 @@ def command(recipe: str, out: Path, shared: Path) -> list[str]:
         "setn": ["--budget", "macs=60%", "--latency-table", str(shared / "cells.json")],
         "cream": ["--budget", "macs=200k..700k", "--latency-table", str(shared / "cream.json")],
         "pnas": ["--budget", "params=60%"],
+        "shrink": ["--model", f"{shared / 'given.py'}:build", "--budget", "macs=50%"],
         "gap": [],
     }[recipe]
     return [sys.executable, "-m", "evonas", recipe, *options, *own, "--device", "cpu", "--out", str(out)]

@@ -8,9 +8,11 @@ import torch
 from command import here
 from torch import nn
 
+from evonas.study import open_study
 from evonas.units import format_quantity
 from recipes.runner.delivery import load_model
 from supernet import StandAlone, accuracy, load, train
+from supernet.training import loop
 
 SOURCE = """
 from torch import nn
@@ -104,6 +106,29 @@ def test_the_same_command_goes_on_where_it_was(finished, source):
     before["given"]["costs"].pop("latency"), after["given"]["costs"].pop("latency")
     before["costs"].pop("latency"), after["costs"].pop("latency")
     assert after == before
+
+
+@pytest.mark.parametrize("saved", [2, 6])
+def test_a_killed_run_ends_like_an_undisturbed_one(finished, source, tmp_path, monkeypatch, saved):
+    """Stopped when it was about to write the second checkpoint of the given network, and the second one of the supernet."""
+    out, _ = finished
+    command = ["shrink", "--model", f"{source}:build", *SMALL, "--budget", "macs=50%", "--budget", "params=12k", "--out", tmp_path / "run"]
+    left, keep = [saved], loop.save_checkpoint
+
+    def stop(*arguments, **more):
+        left[0] -= 1
+        if not left[0]:
+            raise KeyboardInterrupt
+        return keep(*arguments, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "save_checkpoint", stop)
+        assert here(*command).returncode != 0
+    assert here(*command).returncode == 0
+    whole, again = (json.loads((place / "result.json").read_text()) for place in (out, tmp_path / "run"))
+    assert [again[key] for key in ("architecture", "accuracy", "layers")] == [whole[key] for key in ("architecture", "accuracy", "layers")]
+    trials = [[(t.params, t.value) for t in open_study(place / "study.log", "search").trials] for place in (out, tmp_path / "run")]
+    assert trials[0] == trials[1]
 
 
 def test_trained_weights_are_kept_and_searched_at_once(source, tmp_path):
