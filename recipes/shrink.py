@@ -113,6 +113,8 @@ def shrink(
     finds the best of them under the budget; the winner is fine-tuned with the given network as its teacher, and written
     to the run folder: model.pt, model.onnx, result.json (channels by layer), report.html.
 
+    From Python the model may be a network in hand: evonas.find("photos", "latency=60%", recipe="shrink", model=network)
+
     Example: evonas shrink --model torchvision:mobilenet_v2 --weights mine.pt --data photos --budget latency=60% --out runs/small
     """
     if importance_by not in importance.WAYS:

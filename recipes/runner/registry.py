@@ -77,7 +77,7 @@ def _command(name: str, run: Callable[..., Any]) -> Callable[..., Any]:
         bound = signature.bind(**given)
         bound.apply_defaults()
         values = bound.arguments
-        arguments = {key: value for key, value in values.items() if key not in NOT_KEPT}
+        arguments = {key: _plain(value) for key, value in values.items() if key not in NOT_KEPT}
         if arguments.get("storage"):
             arguments["storage"] = redacted(storage_url(arguments["storage"]))
         require_in_range(hints, own, values)
@@ -111,6 +111,11 @@ def require_in_range(hints: Mapping[str, Any], own: Sequence[inspect.Parameter],
 def default_out(recipe: str) -> str:
     """The run folder of a recipe, unless told otherwise."""
     return f"runs/{recipe}"
+
+
+def _plain(value: Any) -> Any:
+    """What is kept of an option: a network in hand, which only Python can give, by the name of its class."""
+    return type(value).__name__ if hasattr(value, "state_dict") else value
 
 
 def _default(field: Field[Any], recipe: str) -> Any:

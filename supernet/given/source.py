@@ -5,6 +5,7 @@ A file is its owner's code and is run as such. Weights are read as data: nothing
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import inspect
 from collections.abc import Callable, Mapping
@@ -45,7 +46,7 @@ def read(model: str | nn.Module, weights: str | None, image_shape: tuple[int, in
     """The network, with a classifier for these classes.
 
     Args:
-        model: `torchvision:NAME`, `timm:NAME`, `FILE.py:FUNCTION` (a function that returns a module), or a module.
+        model: `torchvision:NAME`, `timm:NAME`, `FILE.py:FUNCTION` (a function that returns a module), or a module, which is copied.
         weights: a file with its state dict, or `pretrained` for those that torchvision or timm download; None leaves what it has.
         image_shape: (channels, height, width) of the images.
         classes: how many.
@@ -58,7 +59,7 @@ def read(model: str | nn.Module, weights: str | None, image_shape: tuple[int, in
     name = model if isinstance(model, str) else type(model).__name__
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # what is made with new weights has the same ones when a run goes on
-        network = (_made(model, weights == PRETRAINED) if isinstance(model, str) else model).cpu().eval()
+        network = (_made(model, weights == PRETRAINED) if isinstance(model, str) else copy.deepcopy(model)).cpu().eval()
     if not isinstance(model, str) and weights == PRETRAINED:
         raise UsageError("Got --weights pretrained with a module in hand; expected a file, or no weights: it has its own.")
     _require_channels(network, name, image_shape)

@@ -53,9 +53,9 @@ def test_the_board_of_every_epoch_is_a_trial_and_the_search_begins_with_it(run):
     assert first == [entry["architecture"] for entry in trials[-1].user_attrs["board"]]
 
 
-@pytest.mark.parametrize("saved", [3, 5])
+@pytest.mark.parametrize("saved", [5])
 def test_a_killed_run_ends_like_an_undisturbed_one(run, tmp_path, monkeypatch, saved):
-    """Stopped when it was about to write the third checkpoint of the supernet, and one of a finalist."""
+    """Stopped when it was about to write a checkpoint of a finalist; what a killed supernet does stands in the contract of ways."""
     folder, command = run
     left, keep = [saved], loop.save_checkpoint
 
