@@ -26,9 +26,8 @@ from evonas.space import Architecture, Population
 from evonas.units import format_quantity
 from predictors.costs import count_macs
 from predictors.devices import runtime
-from predictors.devices.table import LatencyTable, corrected, spread
+from predictors.devices.table import LatencyTable, Residual, corrected, spread
 from predictors.screens import screen
-from recipes.runner import movements
 from recipes.runner import options as o
 from recipes.runner.asked import AskedOneShot
 from recipes.runner.final_training import AVERAGE
@@ -48,6 +47,7 @@ from supernet.training.taught import TaughtPaths
 EVOLUTION = "evolution"
 IMPORTANT_IMAGES, IMPORTANT_BATCH = 1024, 64  # training images that say which channels matter
 READING = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)  # what reading the weights takes, in shares of what the layers take by themselves
+BEYOND_CHANCE = 2.0  # times what guessing names: a network that names less is taken to be untrained
 NEAR = 0.6  # of a bound: the cheapest networks that are trained
 RANDOM_MEASURED = 10  # networks, beside those of one width everywhere
 
@@ -63,7 +63,11 @@ Weights = Annotated[
     typer.Option(help="Its weights: a file with its state dict, or pretrained (downloaded by torchvision or timm)."),
 ]
 Importance = Annotated[
-    str, typer.Option(help="What says which channels matter: loss (of training images), scales (batch norm) or weights.")
+    str, typer.Option("--importance", help="What says which channels matter: loss (of training images), scales (batch norm) or weights.")
+]
+NarrowEpochs = Annotated[int, typer.Option(help="Epochs in which narrower networks learn from the given one; 0 searches at once.", min=0)]
+FineTuneEpochs = Annotated[
+    int, typer.Option(help="Epochs of the winner's fine-tuning, and of the given network's where it is not trained on this data.", min=1)
 ]
 
 
@@ -94,14 +98,9 @@ def shrink(
     asked: AskedShrink,
     model: Model,
     weights: Weights = None,
-    importance_by: Annotated[str, typer.Option("--importance", help=Importance.__metadata__[0].help)] = "loss",
-    epochs: Annotated[
-        int, typer.Option(help="Epochs in which narrower networks learn from the given one; 0 searches at once.", min=0)
-    ] = 10,
-    fine_tune_epochs: Annotated[
-        int,
-        typer.Option(help="Epochs of the winner's fine-tuning, and of the given network's where it is not trained on this data.", min=1),
-    ] = 20,
+    importance_by: Importance = "loss",
+    epochs: NarrowEpochs = 10,
+    fine_tune_epochs: FineTuneEpochs = 20,
     batch_size: o.BatchSize = 64,
     lr: o.LearningRate = 0.02,
     explorer: o.ExplorerName = EVOLUTION,
@@ -130,16 +129,8 @@ def shrink(
         "params": sizes.params(supernet),
     }
     whole = supernet.space.population([supernet.largest])
-    milliseconds: list[float] = []  # of the given network, where it was measured
+    untrained = not given.trained or accuracy(given.network.to(where), images.search, where) < BEYOND_CHANCE / len(images.classes)
     matters: list[Any] = []  # importance of channels, once the weights of the given network are known
-
-    def share_of(name: str, cost: Cost) -> float:
-        return milliseconds[0] if name == movements.LATENCY and milliseconds else float(cost(whole)[0])
-
-    def table(supernet: GivenSupernet, seed: int) -> LatencyTable:
-        found, own = measured(supernet, seed)
-        milliseconds.append(own)
-        return found
 
     training: dict[str, Any] = {"batch_size": batch_size, "lr": lr, "seed": asked.seed, "device": where}
     training["weight_decay"] = o.weight_decay_by_size(images.image_shape)
@@ -153,8 +144,9 @@ def shrink(
         return evolution if screening is None else ScreenedExplorer(evolution, screening)
 
     def prepare(run: RunFolder) -> None:
-        if not given.trained:
-            train_into(run / "original.pt", "adapt given network", given.network, StandAlone(), images.train, identity=model, **tuning)
+        if untrained:
+            name = given.name
+            train_into(run / "original.pt", "adapt given network", given.network, StandAlone(), images.train, identity=name, **tuning)
         given.network.to(where)
         say(f"the given network: {100 * accuracy(given.network, images.search, where):.1f} % of the search images")
         matters.extend(inherit(supernet, given.network, importance_by, images, where))
@@ -176,10 +168,10 @@ def shrink(
         preparation=Preparation(
             "adapt given network",
             prepare,
-            lambda: 0.0 if given.trained else training_seconds(given.network, StandAlone(), images.train, **tuning),
+            lambda: training_seconds(given.network, StandAlone(), images.train, **tuning) if untrained else 0.0,
         ),
-        measure=table,
-        shares_of=share_of,
+        measure=measured,
+        shares_of=lambda name, cost: float(cost(whole)[0]),
         alone=True,
         about=lambda row: about(supernet, row, given, costs, images, where),
     )
@@ -206,8 +198,11 @@ def inherit(supernet: GivenSupernet, network: nn.Module, by: str, images: ImageD
     return found
 
 
-def measured(supernet: GivenSupernet, seed: int) -> tuple[LatencyTable, float]:
-    """The latency of every path on this host, from layers alone and corrected by whole networks; and that of the given network."""
+def measured(supernet: GivenSupernet, seed: int) -> LatencyTable:
+    """The latency of every path on this host, from layers alone and corrected by whole networks.
+
+    The given network counts as often as all others together: shares of its latency are asked for.
+    """
     space = supernet.space
     with bar("measure latency") as update:
         layers = sizes.measured(supernet, runtime.measure, lambda share: update(0.7 * share))
@@ -222,13 +217,15 @@ def measured(supernet: GivenSupernet, seed: int) -> tuple[LatencyTable, float]:
             update(0.7 + 0.3 * (i + 1) / len(rows))
     largest_layers, largest_weights = float(layers(largest)[0]), float(weights(largest)[0])
     times = [share * largest_layers / largest_weights for share in READING]
-    tables = [corrected(replace(table, blocks=sizes.plus(layers, weights, each)), rows, found) for each in times]
-    return min(tables, key=_error), found[int(np.flatnonzero((rows == largest).all(axis=1))[0])]
-
-
-def _error(table: LatencyTable) -> float:
-    assert table.residual is not None
-    return table.residual.mean
+    given = int(np.flatnonzero((rows == largest).all(axis=1))[0])
+    counted = np.array([*range(len(rows)), *[given] * len(rows)])
+    y, fits = np.array(found), list[tuple[float, LatencyTable]]()
+    for each in times:
+        fitted = corrected(replace(table, blocks=sizes.plus(layers, weights, each)), rows[counted], y[counted])
+        errors = np.abs(fitted(rows) / y - 1)
+        residual = Residual(len(rows), float(errors.mean()), float(errors.max()))
+        fits.append((residual.mean, replace(fitted, residual=residual)))
+    return min(fits, key=lambda fit: fit[0])[1]
 
 
 def in_words(supernet: GivenSupernet) -> str:
