@@ -197,8 +197,10 @@ def measured(
 
 def plus(one: AdditiveCost, other: AdditiveCost, times: float) -> AdditiveCost:
     """A cost plus some times another one: what reading every weight once takes, say, beside what layers take."""
-    tables = (*one.tables, *(CostTable(columns, times * values) for columns, values, _ in other.tables))
-    return AdditiveCost(one.unit, one.constant + times * other.constant, tables)
+    sums = {columns: values for columns, values, _ in one.tables}
+    for columns, values, _ in other.tables:
+        _add(sums, columns, times * values)
+    return AdditiveCost(one.unit, one.constant + times * other.constant, tuple(CostTable(*table) for table in sums.items()))
 
 
 def _width(supernet: GivenSupernet, key: tuple[str, int]) -> int:

@@ -12,6 +12,7 @@ from torch import nn
 from evonas import Budget, UsageError
 from evonas.tables import AdditiveCost, CostTable
 from predictors.costs import count_macs, count_params
+from predictors.devices.table import LatencyTable, read_table
 from supernet import testing as t
 from supernet.given import GivenSupernet, examine, importance, sizes
 from supernet.given.anatomy import residual_blocks
@@ -233,6 +234,16 @@ def test_layers_that_are_measured_add_up():
                 expected += milliseconds(layer, (arriving,))
                 assert layer.weight.shape[0] == leaving
         assert cost(np.array([row]))[0] == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_latency_of_layers_and_weights_is_read_back(tmp_path):
+    supernet = GivenSupernet(everything(), SHAPE)
+    one, other = sizes.measured(supernet, lambda layer, shape: layer.weight.numel() / 1e3), sizes.params(supernet)
+    table = LatencyTable("board", sizes.plus(one, other, 1e-4), 1.5, 0.1)
+    table.save(tmp_path / "t.json", supernet.space)
+    rows = supernet.space.sample(50, np.random.default_rng(4))
+    np.testing.assert_allclose(table(rows), 0.1 + 1.5 * (one(rows) + 1e-4 * other(rows)))
+    np.testing.assert_allclose(read_table(tmp_path / "t.json", supernet.space)(rows), table(rows))
 
 
 def test_a_network_that_cannot_be_given():
