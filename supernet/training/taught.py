@@ -17,18 +17,11 @@ from torch.nn.functional import cross_entropy, kl_div, log_softmax, softmax
 
 from evonas.budget import Budget
 from evonas.space import Population, SearchSpace
-from supernet.chain import ChainSupernet
 from supernet.data import Batch
-from supernet.training.registry import way
 from supernet.training.uniform import UniformPaths
 from supernet.training.way import Losses, Moment
 
 
-def _for(supernet: ChainSupernet) -> TaughtPaths:
-    return TaughtPaths(supernet.subnet(tuple(indices[-1] for indices in supernet.space.allowed)))
-
-
-@way("taught", summary="paths that learn from a given network", paper="Hinton et al. 2015, arXiv 1503.02531", make=_for)
 class TaughtPaths(UniformPaths):
     """A few random paths a step, taught by a fixed network.
 

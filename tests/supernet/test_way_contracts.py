@@ -11,6 +11,7 @@ from supernet import BinnedPaths, FairPaths, InheritedFitness, OrderedPaths, Uni
 from supernet import testing as t
 from supernet.training.checkpoint import load_checkpoint, restore
 from supernet.training.registry import WAYS
+from supernet.training.taught import TaughtPaths
 from supernet.training.way import Way, learn
 
 
@@ -19,7 +20,11 @@ def bins(supernet):
     return BinnedPaths(TableCost(table), 50.0, 150.0)
 
 
-WAY_MAKES = {**{name: entry.make for name, entry in WAYS.items()}, "bins": bins}
+def taught(supernet):
+    return TaughtPaths(t.small_supernet(seed=5).subnet(supernet.space.sample(1, np.random.default_rng(0))[0]))
+
+
+WAY_MAKES = {**{name: entry.make for name, entry in WAYS.items()}, "bins": bins, "taught": taught}
 
 
 ALONE = [c for c in t.WAY_CHECKS if c is not t.team_of_two_equals_one]
