@@ -99,7 +99,7 @@ def test_what_is_delivered_is_what_is_promised(runs, name):
     for file in ("report.html", "best_so_far.png", "architecture.png"):
         assert (out / file).stat().st_size > 1000, file
     trials = open_study(out / "study.log", "search").trials
-    assert len({tuple(trial.params.values()) for trial in trials}) == len(trials) == 60
+    assert len({tuple(trial.params.values()) for trial in trials}) == len(trials) == 30
 
 
 def test_channels_are_searched_on_the_blocks_that_were_found(runs):
