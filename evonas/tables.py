@@ -107,7 +107,7 @@ def _corner(tables: Sequence[CostTable], space: SearchSpace, sign: float) -> Arc
     """The first option of every choice or the last one, where no table has a smaller value anywhere: costs that grow with all choices."""
     if any(len(table.by_state) > 1 for table in tables):
         return None
-    parts = [sign * table.values[np.ix_(*(space.allowed[column] for column in table.columns))] for table in tables]
+    parts = [sign * table.by_state[0][np.ix_(*(space.allowed[column] for column in table.columns))] for table in tables]
     for end in (0, -1):
         if all(part[(end,) * part.ndim] == np.nanmin(part) for part in parts):
             return tuple(indices[end] for indices in space.allowed)

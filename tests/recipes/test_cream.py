@@ -1,4 +1,4 @@
-"""`evonas cream` as a user meets it: what it delivers, its board in the study, and killed."""
+"""`evonas cream` as a user meets it: what it delivers, and its board in the study. (Killed: benchmarks/kill.py, and the contract of ways.)"""
 
 import json
 
@@ -12,7 +12,6 @@ from recipes.cream import cream
 from recipes.runner.delivery import load_model
 from supernet import cream as space_of_cream
 from supernet import load
-from supernet.training import loop
 
 COMMAND = ["cream", "--data", "digits", "--budget", "macs=200k..400k", "--epochs", "4", "--retrain-epochs", "2", "--evaluations", "16"]
 DEPTHS = [1, 1]  # of the range
@@ -51,30 +50,6 @@ def test_the_board_of_every_epoch_is_a_trial_and_the_search_begins_with_it(run):
         assert (trial.params, trial.value) == (board[0]["architecture"], board[0]["accuracy"])
     first = [trial.params for trial in open_study(folder / "study.log", "search").trials[:5]]
     assert first == [entry["architecture"] for entry in trials[-1].user_attrs["board"]]
-
-
-@pytest.mark.parametrize("saved", [5])
-def test_a_killed_run_ends_like_an_undisturbed_one(run, tmp_path, monkeypatch, saved):
-    """Stopped when it was about to write a checkpoint of a finalist; what a killed supernet does stands in the contract of ways."""
-    folder, command = run
-    left, keep = [saved], loop.save_checkpoint
-
-    def stop(*arguments, **more):
-        left[0] -= 1
-        if not left[0]:
-            raise KeyboardInterrupt
-        return keep(*arguments, **more)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "save_checkpoint", stop)
-        assert here(*command, "--out", tmp_path / "run").returncode != 0
-    done = here(*command, "--out", tmp_path / "run")
-    assert done.returncode == 0, done.stderr
-    whole, again = (json.loads((place / "result.json").read_text()) for place in (folder, tmp_path / "run"))
-    assert [again[key] for key in ("architecture", "accuracy", "costs")] == [whole[key] for key in ("architecture", "accuracy", "costs")]
-    for study in ("search", "epochs"):
-        trials = [[(t.params, t.value) for t in open_study(place / "study.log", study).trials] for place in (folder, tmp_path / "run")]
-        assert trials[0] == trials[1]
 
 
 @pytest.mark.parametrize(

@@ -101,19 +101,6 @@ def _is_statistic(name):
     return name.endswith(("running_mean", "running_var", "num_batches_tracked"))
 
 
-def test_the_same_command_goes_on_where_it_was(finished, source):
-    out, _ = finished
-    command = ["shrink", "--model", f"{source}:build", *SMALL, "--budget", "macs=50%", "--budget", "params=12k", "--out", out]
-    before = json.loads((out / "result.json").read_text())
-    (out / "result.json").unlink()
-    (out / "retrain.pt").unlink(missing_ok=True)
-    assert here(*command).returncode == 0
-    after = json.loads((out / "result.json").read_text())
-    before["given"]["costs"].pop("latency"), after["given"]["costs"].pop("latency")
-    before["costs"].pop("latency"), after["costs"].pop("latency")
-    assert after == before
-
-
 @pytest.mark.parametrize("saved", [6])
 def test_a_killed_run_ends_like_an_undisturbed_one(finished, source, tmp_path, monkeypatch, saved):
     """Stopped when it was about to write the second checkpoint of the supernet, after the four of the given network."""
