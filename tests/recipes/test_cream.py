@@ -1,4 +1,4 @@
-"""`evonas cream` as a user meets it: what it delivers, and its board in the study. (Killed: benchmarks/kill.py, and the contract of ways.)"""
+"""`evonas cream` as a user meets it: what it delivers, and its board in the study. Kills: benchmarks/kill.py and the contract of ways."""
 
 import json
 
