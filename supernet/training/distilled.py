@@ -36,12 +36,20 @@ class Distilled(StandAlone):
     def step(self, network: Any, batch: Batch, moment: Moment, rng: np.random.Generator) -> Tensor | Losses:
         """See `Way.step`."""
         images, labels = batch
-        teacher = self._teacher[0].to(images.device).eval()
-        with torch.no_grad():
-            taught = softmax(teacher(images).float() / self.temperature, 1)
+        taught = softened(self._teacher[0], images, self.temperature)
         logits = network(images).float()
-        divergence = kl_div(log_softmax(logits / self.temperature, 1), taught, reduction="batchmean")
         return {
             "labels": (1 - self.weight) * self.loss(logits, labels),
-            "teacher": self.weight * self.temperature**2 * divergence,
+            "teacher": self.weight * self.temperature**2 * divergence(logits, taught, self.temperature),
         }
+
+
+def softened(teacher: nn.Module, images: Tensor, temperature: float) -> Tensor:
+    """A teacher's probabilities of images, its logits divided by a temperature; it is moved to their device."""
+    with torch.no_grad():
+        return softmax(teacher.to(images.device).eval()(images).float() / temperature, 1)
+
+
+def divergence(logits: Tensor, taught: Tensor, temperature: float) -> Tensor:
+    """How far a network's probabilities are from softened ones of a teacher, mean over images."""
+    return kl_div(log_softmax(logits / temperature, 1), taught, reduction="batchmean")

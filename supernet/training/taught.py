@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, kl_div, log_softmax, softmax
+from torch.nn.functional import cross_entropy
 
 from evonas.budget import Budget
 from evonas.space import Population, SearchSpace
 from supernet.data import Batch
+from supernet.training.distilled import divergence, softened
 from supernet.training.uniform import UniformPaths
 from supernet.training.way import Losses, Moment
 
@@ -55,14 +56,12 @@ class TaughtPaths(UniformPaths):
         """See `Way.step`."""
         images, labels = batch
         self.begin(moment)
-        teacher = self._teacher[0].to(images.device).eval()
-        with torch.no_grad():
-            taught = softmax(teacher(images).float() / self.temperature, 1)
+        taught = softened(self._teacher[0], images, self.temperature)
         by_labels, by_teacher = [], []
         for path in self.paths(self.opened(network.space, moment), rng):
             logits = network(images, path).float()
             by_labels.append(cross_entropy(logits, labels, label_smoothing=self.label_smoothing))
-            by_teacher.append(kl_div(log_softmax(logits / self.temperature, 1), taught, reduction="batchmean"))
+            by_teacher.append(divergence(logits, taught, self.temperature))
         return {
             "labels": (1 - self.weight) * torch.stack(by_labels).mean(),
             "teacher": self.weight * self.temperature**2 * torch.stack(by_teacher).mean(),
