@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import importlib.util
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from evonas.errors import UsageError, first_line, unknown
 from supernet.given.channels import follow
 
 PRETRAINED = "pretrained"
+WITH_MORE_OUTPUTS = ("googlenet", "inception_v3")  # in training, unless told otherwise
 HOLDERS = ("state_dict", "model_state_dict", "model", "weights", "network")  # of weights in a checkpoint
 SPREAD_OVER_DEVICES = "module."  # what nn.DataParallel puts before every name
 FORMS = "torchvision:NAME, timm:NAME, or FILE.py:FUNCTION"
@@ -96,8 +96,7 @@ def _of_torchvision(name: str, pretrained: bool) -> nn.Module:
     known = models.list_models(module=models)  # those that classify images
     if name not in known:
         raise unknown("network of torchvision", name, known)
-    offered = inspect.signature(models.get_model_builder(name)).parameters
-    plain = {"aux_logits": False, "init_weights": False} if "aux_logits" in offered and not pretrained else {}  # one output, quickly
+    plain = {"aux_logits": False, "init_weights": False} if name in WITH_MORE_OUTPUTS and not pretrained else {}
     return _downloaded(name, pretrained, lambda: models.get_model(name, weights="DEFAULT" if pretrained else None, **plain))
 
 
@@ -190,11 +189,7 @@ def replace(network: nn.Module, name: str, classes: int, seed: int) -> None:
             assert isinstance(before, nn.Conv2d)
             size: Any = before.kernel_size
             new = nn.Conv2d(before.in_channels, classes, size, bias=before.bias is not None)
-    holder = network.get_submodule(parent)
-    if isinstance(holder, nn.Sequential | nn.ModuleList):
-        holder[int(local)] = new
-    else:
-        setattr(holder, local, new)
+    setattr(network.get_submodule(parent), local, new)
 
 
 def _load(network: nn.Module, name: str, file: Path, image_shape: tuple[int, int, int]) -> None:

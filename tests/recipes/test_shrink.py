@@ -14,9 +14,11 @@ from evonas.study import open_study
 from evonas.units import format_quantity
 from recipes.runner.delivery import load_model
 from supernet import StandAlone, accuracy, load, train
+from supernet.given.source import read
 from supernet.training import loop
 
 SOURCE = """
+from collections import OrderedDict
 from torch import nn
 
 class Residual(nn.Module):
@@ -31,6 +33,11 @@ class Residual(nn.Module):
 
     def forward(self, x):
         return x + self.body(x)
+
+def named():
+    network = build()
+    network.head = nn.Sequential(OrderedDict(norm=nn.BatchNorm1d(7), fc=nn.Linear(7, 6)))
+    return network
 
 def build(classes=7):
     return nn.Sequential(
@@ -158,11 +165,18 @@ def test_a_network_in_hand_is_given_from_python_and_left_as_it_is(tmp_path):
     assert evonas.find("digits", "macs=60%", recipe="shrink", model=network, out=tmp_path / "run", **options).accuracy == found.accuracy
 
 
+def test_a_classifier_is_replaced_whatever_its_place_is_called(source):
+    for function, last in (("build", "10"), ("named", "head.fc")):
+        given = read(f"{source}:{function}", None, (1, 8, 8), 10)
+        assert given.said[0].startswith(f"its classifier {last} has")
+        assert given.network(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+
+
 BAD = {
     "no form": (["--model", "mobilenet_v2"], "expected torchvision:NAME, timm:NAME, or FILE.py:FUNCTION"),
     "unknown network": (["--model", "torchvision:mobilenet_v4"], "Unknown network of torchvision"),
     "no file": (["--model", "none.py:build"], "There is no file none.py"),
-    "no function": (["--model", "{source}:bild"], "has no function 'bild'; it has Residual, build, wide, colour, broken, number"),
+    "no function": (["--model", "{source}:bild"], "has no function 'bild'; it has Residual, named, build, wide, colour, broken, number"),
     "a file that raises": (["--model", "{source}:broken"], "failed: RuntimeError: no such luck"),
     "no network": (["--model", "{source}:number"], "gives int; expected a torch.nn.Module"),
     "grey images": (["--model", "{source}:colour"], "takes images of 3 channels, and these have 1 (grey)"),
