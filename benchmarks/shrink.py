@@ -70,6 +70,8 @@ def main() -> None:
         "--model", help="another network than EfficientNet-Lite0, as evonas shrink takes it; it is trained from new weights"
     )
     parser.add_argument("--epochs", type=int, default=EPOCHS)
+    parser.add_argument("--narrow-epochs", type=int, default=NARROW_EPOCHS)
+    parser.add_argument("--evaluations", type=int, default=EVALUATIONS)
     parser.add_argument("--lr", type=float, default=LR)
     parser.add_argument("--images", type=int, default=10_000, help="training images, a fifth of them to search")
     parser.add_argument("--size", type=int, default=64)
@@ -96,7 +98,7 @@ def enlarge(source_file: str, target: Path, images: int, size: int) -> None:
 
 
 def measure(a: argparse.Namespace) -> None:
-    narrow, epochs, evaluations = (1, 1, 20) if a.quick else (NARROW_EPOCHS, a.epochs, EVALUATIONS)
+    narrow, epochs, evaluations = (1, 1, 20) if a.quick else (a.narrow_epochs, a.epochs, a.evaluations)
     a.model = a.model or f"{a.out / 'lite0.py'}:build"
     a.out.mkdir(parents=True, exist_ok=True)
     (a.out / "lite0.py").write_text(MODEL)
