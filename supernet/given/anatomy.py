@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from supernet.evaluation import left_as_it_was
 from supernet.given.channels import WHOLE, Integers, Key, Trace, Use, follow
 
 MULTIPLE = 8  # of channels, that hardware likes
@@ -54,6 +56,11 @@ class Owner:
     group: Integers
     rank: Integers
 
+    @cached_property
+    def groups(self) -> Integers:
+        """The groups that own something of it, ascending."""
+        return np.unique(self.group[self.group >= 0])
+
     def kept(self, counts: npt.NDArray[np.int64]) -> Integers:
         """Positions that are kept where so many classes of each group are."""
         return np.flatnonzero((self.group < 0) | (self.rank < counts[self.group]))
@@ -83,6 +90,14 @@ class Anatomy:
     whole: tuple[str, ...]
     logits: int
 
+    @cached_property
+    def dimensions(self) -> dict[str, list[int]]:
+        """Dimensions of parameters and buffers that narrower networks have less of, by name; none of a kernel that is only smaller."""
+        found: dict[str, list[int]] = {f"{name}.weight": [] for name in self.kernels}
+        for name, dimension in self.owners:
+            found.setdefault(name, []).append(dimension)
+        return found
+
     def without(self, names: Collection[str]) -> Anatomy:
         """The same with some things kept as they are: `GROUP.width`, `CONVOLUTION.kernel`, `BLOCK.block`."""
         kept = [i for i, group in enumerate(self.groups) if f"{group.name}.width" not in names]
@@ -90,7 +105,7 @@ class Anatomy:
         new[kept] = np.arange(len(kept))
         owners = {key: Owner(new[owner.group], owner.rank) for key, owner in self.owners.items() if (new[owner.group] >= 0).any()}
         chosen = {key[0] for key in owners}
-        whole = dict.fromkeys(use.weight.rpartition(".")[0] for use in self.uses if use.weight not in chosen)
+        whole = dict.fromkeys(use.layer for use in self.uses if use.weight not in chosen)
         return replace(
             self,
             groups=tuple(self.groups[i] for i in kept),
@@ -118,11 +133,11 @@ def examine(network: nn.Module, image_shape: tuple[int, ...]) -> Anatomy:
     modules = dict(network.named_modules())
     kernels = {}
     for use in trace.uses:
-        module = modules.get(use.weight.rpartition(".")[0])
+        module = modules.get(use.layer)
         if type(module) is nn.Conv2d and (sizes := _kernels(module)) and _runs_once(trace, use.weight):
-            kernels[use.weight.rpartition(".")[0]] = sizes
-    chosen = {key[0] for key, owner in owners.items() if (owner.group >= 0).any()}
-    whole = [use.weight.rpartition(".")[0] for use in trace.uses if use.weight not in chosen]
+            kernels[use.layer] = sizes
+    chosen = {name for name, _ in owners}
+    whole = [use.layer for use in trace.uses if use.weight not in chosen]
     optional = residual_blocks(network, image_shape)
     return Anatomy(groups, kernels, optional, owners, tuple(trace.uses), trace.left, tuple(dict.fromkeys(whole)), trace.logits)
 
@@ -203,17 +218,15 @@ def residual_blocks(network: nn.Module, image_shape: tuple[int, ...]) -> tuple[s
                 arrived.setdefault(name, []).append(inputs[0].clone() if same else None)
 
             hooks.append(module.register_forward_hook(keep))
-    training = network.training
-    try:
-        with torch.no_grad():
-            network.eval()(torch.rand(1, *image_shape, device=next(network.parameters()).device))
-    finally:
-        for hook in hooks:
-            hook.remove()
     modules = dict(network.named_modules())
-    once = {name: runs[0] for name, runs in arrived.items() if len(runs) == 1 and runs[0] is not None}
-    found = [name for name, x in once.items() if _hands_on(modules[name], x)]
-    network.train(training)
+    with torch.no_grad(), left_as_it_was(network):
+        try:
+            network.eval()(torch.rand(1, *image_shape, device=next(network.parameters()).device))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        once = {name: runs[0] for name, runs in arrived.items() if len(runs) == 1 and runs[0] is not None}
+        found = [name for name, x in once.items() if _hands_on(modules[name], x)]
     return tuple(name for name in found if not any(other.startswith(f"{name}.") for other in found))
 
 

@@ -15,7 +15,7 @@ somebody's own needs no rule, and what has no rule is left whole instead of bein
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,8 @@ import torch
 from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from supernet.evaluation import left_as_it_was
 
 Integers = npt.NDArray[np.int64]
 Key = tuple[str, int]  # a parameter or buffer by its name, and one of its dimensions
@@ -81,6 +83,11 @@ class Use:
     input_shape: tuple[int, ...]
     groups: int = 1
 
+    @property
+    def layer(self) -> str:
+        """Name of the layer."""
+        return self.weight.rpartition(".")[0]
+
 
 @dataclass
 class Trace:
@@ -95,8 +102,8 @@ class Trace:
 
     owners: dict[Key, Integers]
     uses: list[Use]
-    left: dict[str, int] = field(default_factory=dict)
-    logits: int = 0
+    left: dict[str, int]
+    logits: int
 
 
 def follow(network: nn.Module, image_shape: tuple[int, ...]) -> Trace:
@@ -110,14 +117,11 @@ def follow(network: nn.Module, image_shape: tuple[int, ...]) -> Trace:
         Exception: whatever the network raises.
         ValueError: it gives something else than one vector of logits for an image.
     """
-    training = network.training
-    follower = _Follower(network)
     image = torch.rand(1, *image_shape, device=next(network.parameters()).device)
-    try:
-        with torch.no_grad(), follower:
+    with torch.no_grad(), left_as_it_was(network):
+        follower = _Follower(network)
+        with follower:
             logits = network.eval()(image)
-    finally:
-        network.train(training)
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != 1:
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(f"it gives {shape} for one image; expected logits of the shape (1, classes)")

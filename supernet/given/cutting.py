@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from supernet.given.anatomy import Anatomy, Owner
+from supernet.given.anatomy import Anatomy
 from supernet.given.channels import Integers
 
 
@@ -76,7 +76,7 @@ class Path(nn.Module):
             for values, learned in ((module._parameters, True), (module._buffers, False)):
                 for local, value in values.items():
                     name = f"{prefix}.{local}" if prefix else local
-                    if value is None or not (dimensions := self._dimensions(name)):
+                    if value is None or (dimensions := self._anatomy.dimensions.get(name)) is None:
                         continue
                     part: Tensor = value
                     for dimension in dimensions:
@@ -88,33 +88,15 @@ class Path(nn.Module):
                         copies.append((value, positions, part))
         return parts, copies
 
-    def _dimensions(self, name: str) -> list[int]:
-        if "dimensions" not in self._picked:
-            self._picked["dimensions"] = {}
-            for owned, dimension in self._anatomy.owners:
-                self._picked["dimensions"].setdefault(owned, []).append(dimension)
-            for module in self._anatomy.kernels:
-                self._picked["dimensions"].setdefault(f"{module}.weight", [])
-        found: list[int] = self._picked["dimensions"].get(name, [])
-        return found
-
     def _positions(self, name: str, dimension: int, counts: Integers, device: torch.device) -> tuple[Tensor | None, int]:
         """Positions that are kept where they do not lead, and how many there are. Moved to a device once, which would wait for it."""
         owner = self._anatomy.owners[name, dimension]
-        groups = self._groups(name, dimension, owner)
-        key = (name, dimension, counts[groups].tobytes(), device)
+        key = (name, dimension, counts[owner.groups].tobytes(), device)
         if key not in self._picked:
             kept = owner.kept(counts)
             leads = np.array_equal(kept, np.arange(len(kept)))
             self._picked[key] = (None if leads else torch.from_numpy(kept).to(device), len(kept))
         found: tuple[Tensor | None, int] = self._picked[key]
-        return found
-
-    def _groups(self, name: str, dimension: int, owner: Owner) -> Integers:
-        key = (name, dimension)
-        if key not in self._picked:
-            self._picked[key] = np.unique(owner.group[owner.group >= 0])
-        found: Integers = self._picked[key]
         return found
 
     def _take(self, value: Tensor, name: str, dimension: int, counts: Integers) -> Tensor:
@@ -131,8 +113,7 @@ class Path(nn.Module):
         before: list[tuple[nn.Module, str, Any]] = []
         try:
             for use in self._anatomy.uses:
-                prefix = use.weight.rpartition(".")[0]
-                module = modules[prefix]
+                prefix, module = use.layer, modules[use.layer]
                 if isinstance(module, nn.Conv2d) and use.groups > 1 and (use.weight, 0) in self._anatomy.owners:
                     before.append((module, "groups", module.groups))
                     module.groups = kept_groups(self._anatomy, use.weight, module, counts)
@@ -207,13 +188,12 @@ def resize(network: nn.Module, without: frozenset[str]) -> None:
     """Let modules say the sizes that their parameters have, and leave blocks out."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
-            per_group = module.in_channels // module.groups if module.groups == 1 else module.weight.shape[1]
             filters = module.out_channels // module.groups
             module.kernel_size = (module.weight.shape[2], module.weight.shape[3])
             if module.groups > 1:
                 module.groups = module.weight.shape[0] // filters
             module.out_channels = module.weight.shape[0]
-            module.in_channels = module.weight.shape[1] if module.groups == 1 and per_group else module.weight.shape[1] * module.groups
+            module.in_channels = module.weight.shape[1] * module.groups
         elif isinstance(module, nn.Linear):
             module.out_features, module.in_features = module.weight.shape
         elif isinstance(module, _BatchNorm) and (known := module.weight if module.affine else module.running_mean) is not None:

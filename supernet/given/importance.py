@@ -20,7 +20,8 @@ from torch.nn.functional import cross_entropy
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from supernet.data import Batch
-from supernet.given.anatomy import Anatomy
+from supernet.evaluation import left_as_it_was
+from supernet.given.anatomy import Anatomy, Owner
 
 Floats = npt.NDArray[np.float64]
 Importance = list[Floats]  # for every group, how much each of its classes matters
@@ -44,16 +45,15 @@ def by_scales(network: nn.Module, anatomy: Anatomy) -> Importance:
 def by_loss(network: nn.Module, anatomy: Anatomy, batches: Iterable[Batch]) -> Importance:
     """What the loss would change by without a class, to first order: squared sums of weight times gradient, added up over batches."""
     total = [np.zeros(group.classes) for group in anatomy.groups]
-    training = network.training
-    network.eval()
-    for images, labels in batches:
-        network.zero_grad(set_to_none=True)
-        cross_entropy(network(images).float(), labels).backward()
-        changes = {name: p.detach() * p.grad for name, p in network.named_parameters() if p.grad is not None}
-        for sums, found in zip(total, _added(anatomy, changes, dimensions=(0,)), strict=True):
-            sums += found**2
+    with left_as_it_was(network):
+        network.eval()
+        for images, labels in batches:
+            network.zero_grad(set_to_none=True)
+            cross_entropy(network(images).float(), labels).backward()
+            changes = {name: p.detach() * p.grad for name, p in network.named_parameters() if p.grad is not None}
+            for sums, found in zip(total, _added(anatomy, changes, dimensions=(0,)), strict=True):
+                sums += found**2
     network.zero_grad(set_to_none=True)
-    network.train(training)
     return total
 
 
@@ -72,7 +72,7 @@ def _added(anatomy: Anatomy, values: dict[str, Tensor], dimensions: tuple[int, .
             continue
         value = values[name].movedim(dimension, 0).reshape(values[name].shape[dimension], -1)
         per_position = (value.sum(1) if len(dimensions) == 1 else value.mean(1)).double().cpu().numpy()
-        for group in np.unique(owner.group[owner.group >= 0]).tolist():
+        for group in owner.groups.tolist():
             inside = owner.group == group
             np.add.at(total[group], owner.rank[inside], per_position[inside])
     return total
@@ -84,15 +84,15 @@ def sort(network: nn.Module, anatomy: Anatomy, importance: Importance) -> None:
     state = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     with torch.no_grad():
         for (name, dimension), owner in anatomy.owners.items():
-            taken = torch.from_numpy(_sources(owner.group, owner.rank, orders)).to(state[name].device)
+            taken = torch.from_numpy(_sources(owner, orders)).to(state[name].device)
             state[name].copy_(state[name].index_select(dimension, taken))
 
 
-def _sources(group: npt.NDArray[np.int64], rank: npt.NDArray[np.int64], orders: list[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
+def _sources(owner: Owner, orders: list[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
     """For every position, the one whose content moves there."""
-    found = np.arange(len(group))
-    for g in np.unique(group[group >= 0]).tolist():
-        positions = np.flatnonzero(group == g)
+    found, rank = np.arange(len(owner.group)), owner.rank
+    for g in owner.groups.tolist():
+        positions = np.flatnonzero(owner.group == g)
         by_rank = positions[np.argsort(rank[positions], kind="stable")]  # of one class together, in their order
         first = np.searchsorted(rank[by_rank], np.arange(len(orders[g]) + 1))
         for new, old in enumerate(orders[g].tolist()):

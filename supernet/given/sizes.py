@@ -56,13 +56,9 @@ def macs(supernet: GivenSupernet, counted: float) -> AdditiveCost:
         counted: of the given network itself; what none of its layers with weights has is in every path.
     """
     shapes = {name: tuple(parameter.shape) for name, parameter in supernet.body.named_parameters()}
-    terms = [(_layer(use), _size(supernet.anatomy, use.weight, shapes[use.weight], float(use.positions))) for use in supernet.anatomy.uses]
+    terms = [(use.layer, _size(supernet.anatomy, use.weight, shapes[use.weight], float(use.positions))) for use in supernet.anatomy.uses]
     in_layers = sum(use.positions * float(np.prod(shapes[use.weight])) for use in supernet.anatomy.uses)
     return additive(supernet, terms, counted - in_layers)
-
-
-def _layer(use: Use) -> str:
-    return use.weight.rpartition(".")[0]
 
 
 def _size(anatomy: Anatomy, name: str, shape: tuple[int, ...], times: float) -> Term:
@@ -103,7 +99,7 @@ def additive(supernet: GivenSupernet, terms: Iterable[tuple[str, Term]], constan
 def _by_group(owner: Owner, anatomy: Anatomy) -> dict[tuple[int, ...], Floats]:
     """How many positions are kept, as a sum of vectors over the options of single groups and a number under ()."""
     found: dict[tuple[int, ...], Floats] = {(): np.array(float((owner.group < 0).sum()))}
-    for group in np.unique(owner.group[owner.group >= 0]).tolist():
+    for group in owner.groups.tolist():
         ranks = owner.rank[owner.group == group]
         found[(group,)] = np.array([float((ranks < count).sum()) for count in anatomy.groups[group].kept])
     return found
@@ -148,7 +144,7 @@ def widths(supernet: GivenSupernet, row: npt.NDArray[np.int64]) -> Mapping[str, 
             for d, size in ((0, out), (1, per_group))
         ]
         arriving = kept[1] if use.groups == 1 else kept[0] * use.groups * per_group // out
-        found[_layer(use)] = (0, 0) if gone and f"{_layer(use)}.".startswith(gone) else (arriving, kept[0])
+        found[use.layer] = (0, 0) if gone and f"{use.layer}.".startswith(gone) else (arriving, kept[0])
     return found
 
 
@@ -178,19 +174,19 @@ def measured(
         return max(taken - constant, LEAST * taken)
 
     for i, use in enumerate(supernet.anatomy.uses):
-        name = _layer(use)
+        name = use.layer
         layer = supernet.body.get_submodule(name)
         fits = [_fit(supernet, use, size, layer, beyond, known) for size in supernet.anatomy.kernels.get(name, (None,))]
         out, arriving = (use.weight, 0), (use.weight, 1)
-        owned = [key in supernet.anatomy.owners for key in (arriving, out)]
         for column, keys in enumerate(((), (arriving,), (out,), (arriving, out))):
             factor = np.array([fit[column] for fit in fits])
             if not factor.any():
                 continue
-            for key, is_owned in zip((arriving, out), owned, strict=True):  # a width that never changes is a number
-                if key in keys and not is_owned:
+            owned = tuple(key for key in keys if key in supernet.anatomy.owners)
+            for key in keys:
+                if key not in owned:  # a width that never changes is a number
                     factor = factor * _width(supernet, key)
-            terms.append((name, Term(factor, tuple(key for key in keys if key in supernet.anatomy.owners))))
+            terms.append((name, Term(factor, owned)))
         on_progress((i + 1) / len(supernet.anatomy.uses))
     return additive(supernet, terms, constant, "ms")
 

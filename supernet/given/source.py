@@ -169,7 +169,7 @@ def classifier(network: nn.Module, name: str, image_shape: tuple[int, int, int])
             f"{name} does not run on images of the shape {image_shape}: {first_line(error)}. "
             f"Expected larger images (--image-size), or another network."
         ) from error
-    last = trace.uses[-1].weight.rpartition(".")[0] if trace.uses else ""
+    last = trace.uses[-1].layer if trace.uses else ""
     layer = network.get_submodule(last) if last else None
     makes = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels if isinstance(layer, nn.Conv2d) else -1
     if makes != trace.logits:

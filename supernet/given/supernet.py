@@ -113,18 +113,16 @@ class _Canonical:
     """Equal networks have one row: of options that keep the same number of channels the largest, and in blocks that are left out too."""
 
     def __init__(self, anatomy: Anatomy) -> None:
-        groups, optional = len(anatomy.groups), len(anatomy.optional)
         self._largest = []  # by column, the canonical option of every option
         for group in anatomy.groups:
             kept = np.array(group.kept)
             self._largest.append(np.array([np.flatnonzero(kept == count)[-1] for count in kept]))
         inside = {name: column for column, name in enumerate([*(g.name for g in anatomy.groups), *anatomy.kernels])}
-        first = groups + len(anatomy.kernels)
+        first = len(anatomy.groups) + len(anatomy.kernels)
         self._inner = []
         for i, block in enumerate(anatomy.optional):
             columns = [column for name, column in inside.items() if name.startswith(f"{block}.") and _only_inside(anatomy, column, block)]
             self._inner.append((first + i, np.array(columns, dtype=np.int64)))
-        assert len(self._inner) == optional
         self._ends = [len(group.kept) - 1 for group in anatomy.groups] + [len(sizes) - 1 for sizes in anatomy.kernels.values()]
 
     def __call__(self, population: Population) -> Population:
@@ -179,6 +177,5 @@ def without_failing(body: nn.Module, anatomy: Anatomy, image_shape: tuple[int, .
 
 def told_left(anatomy: Anatomy) -> str:
     """What could not be followed, for people."""
-    return (
-        "; ".join(f"{name}: {count} channels kept whole" for name, count in anatomy.left.items() if name != "logits") or "nothing was left"
-    )
+    left = [f"{name} ({count})" for name, count in anatomy.left.items() if name != "logits"]
+    return f"channels are kept whole because of {', '.join(left)}" if left else "all layers are narrow"
