@@ -41,7 +41,7 @@ from supernet import ImageData, accuracy, load, pick_device
 from supernet.given import GivenSupernet, source
 from supernet.given.cutting import Cut, cut_out
 from supernet.initialisation import initialise
-from supernet.training.checkpoint import load_checkpoint
+from supernet.training.checkpoint import load_checkpoint, load_weights
 from supernet.training.distilled import Distilled
 
 BUDGETS = ("macs=70%", "macs=50%", "macs=30%", "latency=50%")
@@ -162,7 +162,7 @@ def peer(a: argparse.Namespace, kind: str, seed: int, budget: str, epochs: int) 
     """What one would do instead."""
     images, device = load(str(a.data)), pick_device(a.device)
     given = source.read(a.model, None, images.image_shape, len(images.classes), seed=seed).network
-    given.load_state_dict(wait_for(folder(a.out, seed, BUDGETS[1]) / "original.pt", epochs)["network"])
+    load_weights(given, wait_for(folder(a.out, seed, BUDGETS[1]) / "original.pt", epochs), averaged=True)
     bound = float(budget.partition("=")[2].rstrip("%")) / 100 * count_macs(given, images.image_shape)
     pruned = kind.removesuffix(LONGER) == "torch-pruning"
     network = torch_pruned(given, images, bound, device) if pruned else uniform(given, images, bound, device)
