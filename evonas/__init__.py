@@ -9,12 +9,14 @@ with warnings.catch_warnings():  # in a notebook Optuna's bars, which nobody see
     warnings.filterwarnings("ignore", "IProgress not found")
     import optuna.progress_bar  # noqa: F401
 
+from evonas.agents import AGENTS, Agents, ExponentialAgents, LeastSquaresAgents
 from evonas.budget import Bound, Budget, Cost, RequestedBound
 from evonas.cells import CellGrowth
 from evonas.errors import UsageError
 from evonas.explorers import (
     EXPLORERS,
     AgeingEvolutionExplorer,
+    AgentsExplorer,
     BayesianExplorer,
     ChoiceGrowth,
     DistributionExplorer,
@@ -36,8 +38,11 @@ from evonas.units import format_quantity, parse_quantity
 
 __version__ = "0.1.0"
 __all__ = [
+    "AGENTS",
     "EXPLORERS",
     "AgeingEvolutionExplorer",
+    "Agents",
+    "AgentsExplorer",
     "Architecture",
     "BayesianExplorer",
     "Bound",
@@ -49,10 +54,12 @@ __all__ = [
     "DistributionExplorer",
     "EvolutionExplorer",
     "Explorer",
+    "ExponentialAgents",
     "Fitness",
     "Found",
     "Graph",
     "History",
+    "LeastSquaresAgents",
     "ParetoExplorer",
     "Population",
     "ProgressiveExplorer",

@@ -18,9 +18,10 @@ from typing import Annotated, Any
 import typer
 
 from evonas import DistributionExplorer
-from evonas.errors import UsageError, unknown
+from evonas.errors import unknown
 from evonas.explorers.distribution import MODES
 from predictors import costs
+from recipes.runner import cells as c
 from recipes.runner import options as o
 from recipes.runner.asked import AskedOneShot
 from recipes.runner.final_training import AVERAGE
@@ -32,21 +33,9 @@ from supernet.cell_operators import POOLS
 from supernet.spaces.registry import supernet_of
 from supernet.training.team import first_goes_first, team
 
-SPACES = ("nasbench201", "darts")
-SMALL_IMAGES = 24  # pixels
 HELD_OUT, EVALUATOR_LR, WARMUP = 0.2, 0.01, 0.75
 FINAL_RATE = 0.4  # the share of its peak at which the template's learning rate ends
 
-Space = Annotated[str, typer.Option(help="Cells: nasbench201 (6 edges, 5 operators) or darts (two cells of 14 edges, 7 operators).")]
-Channels = Annotated[int | None, typer.Option(help="Of the first cells; 8 for images up to 24 pixels and 16 for others.", min=4)]
-CellsOption = Annotated[
-    int | None,
-    typer.Option(
-        "--cells",
-        help="nasbench201: in each of three stages (1 for images up to 24 pixels, 5 for others). darts: in all, from 3 on (3, or 8).",
-        min=1,
-    ),
-]
 Mode = Annotated[str, typer.Option(help="How candidates come from the evaluator: sample, or most-probable for the most probable in order.")]
 Candidates = Annotated[int, typer.Option("--evaluations", help="Candidates that are scored (T), and random ones beside them.", min=1)]
 EvaluatorLR = Annotated[
@@ -70,9 +59,9 @@ class AskedSetn(AskedOneShot):
 )
 def setn(
     asked: AskedSetn,
-    space: Space = "nasbench201",
-    channels: Channels = None,
-    cells: CellsOption = None,
+    space: c.Space = "nasbench201",
+    channels: c.Channels = None,
+    cells: c.CellsOption = None,
     mode: Mode = "sample",
     epochs: o.Epochs = 60,
     retrain_epochs: o.RetrainEpochs = None,
@@ -89,14 +78,14 @@ def setn(
 
     Example: evonas setn --data digits --budget macs=60% --epochs 30 --out runs/setn
     """
-    for what, value, names in (("space", space, SPACES), ("mode", mode, MODES)):
-        if value not in names:
-            raise unknown(what, value, names)
+    c.known(space)
+    if mode not in MODES:
+        raise unknown("mode", mode, MODES)
     where = pick_device(asked.device)
     with team(where):
         with first_goes_first():
             images = load(asked.data, image_size=asked.image_size)
-        settings = _settings(space, channels, cells, min(images.image_shape[1:]) <= SMALL_IMAGES)
+        settings = c.settings(space, channels, cells, images.image_shape, {"operators": list(POOLS["setn"])})
         supernet = supernet_of(space, images.image_shape, len(images.classes), **settings, seed=asked.seed)
         way = SelfEvaluated(supernet.space, held_out=HELD_OUT, evaluator_lr=evaluator_lr, warmup=WARMUP, seed=asked.seed)
         rate = o.rate_by_size(images.image_shape) if lr is None else lr
@@ -115,17 +104,3 @@ def setn(
             trained_as={"family": space, "evaluator_lr": evaluator_lr},
         )
         one_shot(job, images, asked)
-
-
-def _settings(space: str, channels: int | None, cells: int | None, small: bool) -> dict[str, Any]:
-    """Arguments of a space, as plain data.
-
-    Raises:
-        UsageError: too few cells.
-    """
-    first = channels or (8 if small else 16)
-    if space == "nasbench201":
-        return {"widths": [first, 2 * first, 4 * first], "cells": cells or (1 if small else 5)}
-    if cells is not None and cells < 3:
-        raise UsageError(f"Got --cells {cells}; expected at least 3 for the space darts, two of which halve the map.")
-    return {"channels": first, "cells": cells or (3 if small else 8), "operators": list(POOLS["setn"])}

@@ -12,6 +12,7 @@ from supernet.fitness import InheritedFitness, score_one_by_one
 from supernet.loading import load
 from supernet.operators import InvertedResidual, Residual, SqueezeExcite, conv_bn
 from supernet.spaces import cream, darts, macro, mbconv, nasbench201, pnas_cells, quantised, shuffle, skip_cells, space, two_node
+from supernet.training.agents import AgentPaths
 from supernet.training.binned import BinnedPaths
 from supernet.training.fair import FairPaths
 from supernet.training.learned_mixtures import LearnedMixtures
@@ -24,6 +25,7 @@ from supernet.training.uniform import UniformPaths
 from supernet.training.warm_up import WarmUp
 
 __all__ = [
+    "AgentPaths",
     "BinnedPaths",
     "Block",
     "CellBlock",

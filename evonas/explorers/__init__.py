@@ -12,6 +12,7 @@ from typing import Any
 
 from evonas.budget import Budget
 from evonas.explorers.ageing import AgeingEvolutionExplorer
+from evonas.explorers.agents import AgentsExplorer
 from evonas.explorers.base import Explorer
 from evonas.explorers.bayesian import BayesianExplorer
 from evonas.explorers.distribution import DistributionExplorer
@@ -26,6 +27,7 @@ from evonas.space import SearchSpace
 __all__ = [
     "EXPLORERS",
     "AgeingEvolutionExplorer",
+    "AgentsExplorer",
     "BayesianExplorer",
     "ChoiceGrowth",
     "DistributionExplorer",
@@ -76,6 +78,12 @@ register_explorer(
 )
 register_explorer(
     "pareto", "NSGA-II, accuracy against costs", "Deb et al. 2002, IEEE TEC 6(2)", lambda s, b, seed: ParetoExplorer(s, b, seed=seed)
+)
+register_explorer(
+    "agents",
+    "an agent a choice, told of the score of all",
+    "Carlucci et al. 2019, arXiv 1909.01051",
+    lambda s, b, seed: AgentsExplorer(s, b, seed=seed),
 )
 register_explorer(
     "screened",

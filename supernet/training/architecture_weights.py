@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from evonas.space import SearchSpace
+from evonas.space import Architecture, SearchSpace
 from supernet.blocks import Mixture
 from supernet.chain import ChainSupernet
 from supernet.data import Batch, Part
@@ -71,6 +71,10 @@ class ArchitectureWeights(nn.Module):
         """The probabilities as arrays."""
         return [found.detach().cpu().double().numpy() for found in self.probabilities(space)]
 
+    def derived(self, supernet: ChainSupernet, keep: int | None) -> Architecture:
+        """What the mixture, edges weighed as well, stands for; for `keep` see `supernet.mixing.strongest`."""
+        return strongest(supernet, [found.detach().cpu().numpy() for found in self.mixture(supernet).weights], keep)
+
     def learn(self, supernet: Any, held_out: Batch) -> Tensor:
         """One step towards less loss of the mixture on images; the network's weights stay as they are. Returns the loss."""
         images, labels = held_out
@@ -95,13 +99,8 @@ def by_names(space: SearchSpace, distribution: list[npt.NDArray[np.float64]]) ->
     }
 
 
-def recorded(network: ChainSupernet, held_out: Part, weights: ArchitectureWeights, keep: int | None) -> Record:
-    """What a search that learns weights of options recommends at a moment: what its mixture, edges weighed as well, stands for.
-
-    For `keep` see `supernet.mixing.strongest`.
-    """
-    distribution = weights.distribution(network.space)
-    row = strongest(network, [found.detach().cpu().numpy() for found in weights.mixture(network).weights], keep)
+def recorded(network: ChainSupernet, held_out: Part, row: Architecture, distribution: list[npt.NDArray[np.float64]]) -> Record:
+    """What a search that learns a distribution recommends at a moment, its accuracy on held-out images, and the distribution."""
     device = next(network.parameters()).device
     images, calibration = held_out.head(RECORD_IMAGES), held_out.head(RECORD_CALIBRATION)
     with left_as_it_was(network):

@@ -79,4 +79,4 @@ class LearnedMixtures(Way):
     def record(self, network: Any, held_out: Part | None, moment: Moment) -> Record:
         """The architecture that the weights stand for, its accuracy on the held-out images with the mixture's weights, and all of them."""
         assert held_out is not None
-        return recorded(network, held_out, self.weights, self.keep)
+        return recorded(network, held_out, self.weights.derived(network, self.keep), self.weights.distribution(network.space))

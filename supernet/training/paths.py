@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from evonas.errors import UsageError
 from evonas.space import Population, SearchSpace
 from supernet.data import Batch
 from supernet.training.way import Losses, Moment, Way
+
+MOST_DRAWS = 1000
+
+
+def connected(space: SearchSpace, draw: Callable[[], Population]) -> Population:
+    """The first path drawn that leads from the input to the output, where the space says how its choices are wired: shape (1, choices).
+
+    Raises:
+        UsageError: a thousand draws brought none.
+    """
+    for _ in range(MOST_DRAWS):
+        path = draw()
+        if space.graph is None or space.graph.connects((choice.options for choice in space.choices), path)[0]:
+            return path
+    raise UsageError(f"None of {MOST_DRAWS} random paths leads from the input to the output; expected a space that allows some.")
 
 
 class PathWay(Way):

@@ -15,15 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from evonas.errors import UsageError
 from evonas.space import Population, SearchSpace
 from supernet.data import Batch, Part
 from supernet.training.architecture_weights import ArchitectureWeights, recorded
+from supernet.training.paths import connected
 from supernet.training.registry import way
 from supernet.training.uniform import UniformPaths
 from supernet.training.way import Moment, Record
-
-MOST_DRAWS = 1000
 
 
 @way(
@@ -63,11 +61,8 @@ class SelfEvaluated(UniformPaths):
 
     def paths(self, space: SearchSpace, rng: np.random.Generator) -> Population:
         """One uniform path that leads from the input to the output, where the space says how its choices are wired."""
-        for _ in range(MOST_DRAWS):
-            path = super().paths(space, rng)
-            if space.graph is None or space.graph.connects((choice.options for choice in space.choices), path)[0]:
-                return path
-        raise UsageError(f"None of {MOST_DRAWS} random paths leads from the input to the output; expected a space that allows some.")
+        draw = super().paths
+        return connected(space, lambda: draw(space, rng))
 
     def after_step(self, network: Any, batch: Batch, held_out: Batch | None, moment: Moment, rng: np.random.Generator) -> None:
         """The evaluator's step; see `Way.after_step`."""
@@ -78,4 +73,4 @@ class SelfEvaluated(UniformPaths):
     def record(self, network: Any, held_out: Part | None, moment: Moment) -> Record:
         """The most probable architecture, its accuracy on the held-out images with inherited weights, and the evaluator's distribution."""
         assert held_out is not None
-        return recorded(network, held_out, self.evaluator, None)
+        return recorded(network, held_out, self.evaluator.derived(network, None), self.evaluator.distribution(network.space))

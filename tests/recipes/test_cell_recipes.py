@@ -1,4 +1,4 @@
-"""`evonas setn` and `evonas pnas` as a user meets them, and killed."""
+"""`evonas setn`, `evonas manas` and `evonas pnas` as a user meets them, and killed."""
 
 import json
 import shutil
@@ -14,6 +14,7 @@ from evonas.cells import cell_sizes
 from evonas.study import History, open_study, space_of
 from predictors import count_macs, count_params
 from predictors.devices.runtime import run as run_onnx
+from recipes.manas import manas
 from recipes.pnas import pnas
 from recipes.runner.delivery import load_model
 from recipes.runner.run_folder import STUDIES, keep_copy
@@ -23,6 +24,7 @@ from supernet.training import loop
 
 MS = {"none": 0.0, "skip_connect": 0.0, "nor_conv_1x1": 0.1, "nor_conv_3x3": 0.3, "avg_pool_3x3": 0.1}
 SETN = ["setn", "--data", "digits", "--epochs", "3", "--retrain-epochs", "2", "--channels", "4", "--evaluations", "16", "--finalists", "2"]
+MANAS = ["manas", *SETN[1:], "--peers", "1", "--budget", "params=60%"]
 PNAS = [
     "pnas",
     "--data",
@@ -51,11 +53,11 @@ def quick():
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Both recipes, undisturbed; and their commands."""
+    """The recipes, undisturbed; and their commands."""
     folder = tmp_path_factory.mktemp("cells")
     choices = dict.fromkeys(nasbench201((1, 8, 8), 10).space.names, MS)
     (folder / "phone.json").write_text(json.dumps({"device": "a phone", "unit": "ms", "constant": 0.5, "choices": choices}))
-    commands = {"setn": [*SETN, "--budget", "macs=60%", "--latency-table", folder / "phone.json"], "pnas": [*PNAS, *FINAL]}
+    commands = {"setn": [*SETN, "--budget", "macs=60%", "--latency-table", folder / "phone.json"], "manas": MANAS, "pnas": [*PNAS, *FINAL]}
     for name, command in commands.items():
         done = here(*command, "--device", "cpu", "--out", folder / name)
         assert done.returncode == 0, done.stderr + done.stdout
@@ -63,7 +65,7 @@ def runs(tmp_path_factory):
     return folder, commands
 
 
-@pytest.mark.parametrize("name", ["setn", "pnas"])
+@pytest.mark.parametrize("name", ["setn", "manas", "pnas"])
 def test_what_is_delivered_is_what_is_promised(runs, name):
     folder, _ = runs
     result = json.loads((folder / name / "result.json").read_text())
@@ -95,6 +97,18 @@ def test_setn_records_every_epoch(runs):
     assert len([t for t in open_study(folder / "setn" / "study.log", "search").trials if t.value is not None]) == 16
 
 
+def test_manas_records_what_its_agents_played(runs):
+    """One trial an epoch with what the agents recommend, their policies, and losses; cells differ; random networks stand beside it."""
+    folder, _ = runs
+    trials = open_study(folder / "manas" / "study.log", "epochs").trials
+    assert [trial.user_attrs["epoch"] for trial in trials] == [0, 1, 2]
+    assert all(set(trial.user_attrs["held_out_loss"]) == {"recommended", "drawn", "uniform", "rounds"} for trial in trials)
+    result = json.loads((folder / "manas" / "result.json").read_text())
+    assert len(result["architecture"]) == 3 * 14
+    assert len(result["peers"]) == 1
+    assert (folder / "manas" / "regret.png").exists()
+
+
 def test_pnas_grows_level_by_level(runs):
     """All 10 cells of one block, then four of two; each a trial that says its level; four random ones of the largest size beside."""
     folder, _ = runs
@@ -110,7 +124,7 @@ def test_pnas_grows_level_by_level(runs):
     assert all(trial.user_attrs["params"] <= result["bounds"]["params"]["upper"] for trial in (*study.trials, *random.trials))
 
 
-@pytest.mark.parametrize(("name", "saved"), [("setn", 2), ("pnas", 1)])
+@pytest.mark.parametrize(("name", "saved"), [("setn", 2), ("manas", 2), ("pnas", 1)])
 def test_a_killed_run_ends_like_an_undisturbed_one(runs, tmp_path, monkeypatch, name, saved):
     """Stopped when it was about to write its checkpoint number `saved`: after a record of an epoch, and in the winner's training."""
     folder, commands = runs
@@ -135,14 +149,14 @@ def test_a_killed_run_ends_like_an_undisturbed_one(runs, tmp_path, monkeypatch, 
     assert {key: again[key] for key in ("architecture", "accuracy", "costs")} == {
         key: whole[key] for key in ("architecture", "accuracy", "costs")
     }
-    for study in ("search", "baseline", *(("epochs",) if name == "setn" else ())):
+    for study in ("search", "baseline", *(("epochs",) if name != "pnas" else ())):
         trials = [[(t.params, t.value) for t in open_study(place / name / "study.log", study).trials] for place in (folder, tmp_path)]
         assert trials[0] == trials[1]
 
 
 def test_reports_are_written_again(runs, tmp_path):
     folder, _ = runs
-    for name, said in (("setn", "The evaluator"), ("pnas", "trained as the search")):
+    for name, said in (("setn", "The evaluator"), ("manas", "The agents"), ("pnas", "trained as the search")):
         shutil.copytree(folder / name, tmp_path / name)
         (tmp_path / name / "report.html").unlink()
         assert here("report", tmp_path / name).returncode == 0
@@ -155,6 +169,7 @@ def test_reports_are_written_again(runs, tmp_path):
         (setn, {"space": "mbconv"}, "Unknown space"),
         (setn, {"mode": "best"}, "Unknown mode"),
         (setn, {"space": "darts", "cells": 2}, "expected at least 3"),
+        (manas, {"agents": "greedy"}, "Unknown agents"),
         (pnas, {"operators": "none,identity"}, "leave it out"),
         (pnas, {"operators": "conv_9x9"}, "Unknown operator"),
         (pnas, {"predictor": "boosted"}, "Unknown predictor"),

@@ -141,7 +141,14 @@ def saved_bytes(run):
     return sum(kept.values())
 
 
-@pytest.mark.parametrize("make", [lambda: darts((3, 16, 16), 10, **SMALL), lambda: nasbench201((3, 16, 16), 10, widths=(8, 16), cells=2)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: darts((3, 16, 16), 10, **SMALL),
+        lambda: nasbench201((3, 16, 16), 10, widths=(8, 16), cells=2),
+        lambda: darts((3, 16, 16), 10, channels=4, cells=20, own_cells=True),
+    ],
+)
 def test_a_path_runs_one_operator_an_edge_and_remembers_what_a_plain_network_does(make):
     supernet = make().train()
     row = supernet.space.sample(1, np.random.default_rng(1))[0]

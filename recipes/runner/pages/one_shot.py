@@ -20,6 +20,7 @@ from recipes.runner.pages.page import write_page
 from recipes.runner.recorded import EPOCH, EPOCHS, epochs_of
 from recipes.runner.run_folder import STUDIES, copied_studies, finished, read_config, read_result
 from recipes.runner.training import LOSSES
+from supernet.training.agents import HELD_OUT_LOSS
 
 
 def write_report(path: str | Path, predictor: Predictor | None = None) -> Path:
@@ -61,7 +62,10 @@ def write_report(path: str | Path, predictor: Predictor | None = None) -> Path:
         images.append(("board.png", "The board of prioritised paths after every epoch: accuracy on held-out images with inherited weights"))
     if records and "distribution" in records[-1]:
         pictures.distribution(folder / "distribution.png", records[-1]["distribution"])
-        images.append(("distribution.png", "The evaluator after the last epoch: how likely it holds every option of every choice"))
+        images.append(("distribution.png", "What was learned until the last epoch: how likely every option of every choice is held"))
+    if records and HELD_OUT_LOSS in records[-1]:
+        pictures.regret(folder / "regret.png", [(int(entry[EPOCH]), entry[HELD_OUT_LOSS]) for entry in records])
+        images.append(("regret.png", "What the agents draw, beside chance and beside what they recommend, on held-out images"))
     if "layers" in result:
         pictures.layers(folder / "layers.png", result["layers"])
     if losses:

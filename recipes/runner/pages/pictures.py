@@ -18,6 +18,7 @@ from evonas.explorers.pareto import pareto_front
 from evonas.files import written_whole
 from evonas.units import format_quantity
 
+MOST_ROWS_TOLD = 60
 SEARCH, CONTROL, MARK, LIMIT, TEXT = "#1f6fb4", "#9a9fa6", "#d4570c", "#b3261e", "#333333"
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -136,13 +137,15 @@ def distribution(path: Path, probabilities: Mapping[str, Mapping[str, float]]) -
     """
     options = list(dict.fromkeys(option for found in probabilities.values() for option in found))
     values = np.array([[found.get(option, np.nan) for option in options] for found in probabilities.values()])
-    figure, axes = sheet(figsize=(6.4, max(2.2, 0.24 * len(values) + 1.2)))
+    many = len(values) > MOST_ROWS_TOLD  # then colours say it
+    figure, axes = sheet(figsize=(6.4, min(max(2.2, 0.24 * len(values) + 1.2), 16)))
     shown = axes.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     axes.set_xticks(range(len(options)), options, rotation=30, ha="right")
-    axes.set_yticks(range(len(values)), list(probabilities), fontsize=8)
+    told = range(0, len(values), -(-len(values) // MOST_ROWS_TOLD))
+    axes.set_yticks(told, [list(probabilities)[i] for i in told], fontsize=8)
     axes.grid(visible=False)
     for (row, column), value in np.ndenumerate(values):
-        if np.isfinite(value):
+        if np.isfinite(value) and not many:
             axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7, color="white" if value > 0.6 else TEXT)
     figure.colorbar(shown, ax=axes, shrink=0.8)
     save(figure, path)
@@ -163,6 +166,29 @@ def board(path: Path, epochs: Sequence[tuple[int, Sequence[Mapping[str, Any]]]])
     axes.set_xlabel("epoch")
     axes.set_ylabel("accuracy on held-out images (%)")
     axes.legend(loc="lower right", fontsize=9)
+    save(figure, path)
+
+
+@drawn
+def regret(path: Path, epochs: Sequence[tuple[int, Mapping[str, float]]]) -> None:
+    """What agents played, by epoch: their losses between those of the recommendation and of chance, and the regret summed up.
+
+    Args:
+        epochs: numbers, from 0, with the mean held-out losses of networks "drawn" and "uniform", that of the one "recommended", and how
+            many "rounds" the agents played.
+    """
+    figure, (axes, summed) = sheet(1, 2, figsize=(9.6, 4))
+    numbers = [epoch + 1 for epoch, _ in epochs]
+    for name, color in (("uniform", CONTROL), ("drawn", SEARCH), ("recommended", MARK)):
+        axes.plot(numbers, [each[name] for _, each in epochs], color=color, linewidth=1.8, label=name)
+    axes.set_ylabel("loss on held-out images (nats)")
+    axes.legend(loc="upper right", fontsize=9)
+    for name, color in (("uniform", CONTROL), ("drawn", SEARCH)):
+        beyond = [each["rounds"] * (each[name] - each["recommended"]) for _, each in epochs]
+        summed.plot(numbers, np.cumsum(beyond), color=color, linewidth=1.8, label=name)
+    summed.set_ylabel("regret against the recommendation, summed (nats)")
+    for each in (axes, summed):
+        each.set_xlabel("epoch")
     save(figure, path)
 
 
