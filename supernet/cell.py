@@ -10,6 +10,7 @@ by an edge is weighted by the operators that the edge has, so that a cut edge br
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import cast
@@ -19,7 +20,8 @@ from torch import Tensor, nn
 
 from evonas.errors import UsageError
 from evonas.space import Choice
-from supernet.blocks import Block, FixedBlock, Part, Shape, Value, mixed, registered, require_options, run_once, shape_of, zeros
+from supernet.blocks import Block, FixedBlock, Part, Shape, Value, require_options, run_once, shape_of, zeros
+from supernet.edges import FactorizedEdge, OperatorEdge, of_those_there
 from supernet.slicing import plain
 
 Edge = tuple[int, int]  # (source, target), source < target; what is read enters the first nodes
@@ -108,13 +110,13 @@ class PartOfChannels(nn.Module):
 
 
 class CellBlock(Block):
-    """A cell whose every edge reads a choice.
+    """A cell whose every edge reads a choice, or two (`supernet.edges`).
 
     Args:
         name: as in `Block`.
-        reads: the choice of each edge; cells of a network may read the same ones.
+        reads: the choices of each edge, one after another; cells of a network may read the same ones.
         edges: ordered by their targets.
-        operators: for every edge its options by name, in the order of the choice; None cuts the edge.
+        operators: for every edge its options by name, in the order of the choice, None cuts the edge; or an edge with more to choose.
         outputs: see `GraphCell`.
         adapters: for a cell that reads two predecessors, see `ReadsTwo`; one that reads the block before has none.
         stride: 2 where the edges from what is read halve the map.
@@ -126,7 +128,7 @@ class CellBlock(Block):
         name: str,
         reads: Sequence[str],
         edges: Sequence[Edge],
-        operators: Sequence[Mapping[str, nn.Module | None]],
+        operators: Sequence[Mapping[str, nn.Module | None] | FactorizedEdge],
         *,
         outputs: Sequence[int] = (),
         adapters: Sequence[nn.Module] = (),
@@ -138,16 +140,26 @@ class CellBlock(Block):
         self.nodes = 1 + max(target for _, target in edges)
         self.outputs, self.stride, self.share = tuple(outputs), stride, share
         self.read = len(adapters) or 1
-        self.options = tuple(tuple(options.values()) for options in operators)
-        self.operators = nn.ModuleList(
-            registered({option: module for option, module in options.items() if module is not None}) for options in operators
-        )
+        choosing = [each if isinstance(each, FactorizedEdge) else OperatorEdge(each) for each in operators]
+        self.operators = nn.ModuleList(choosing)
         self.adapters = nn.ModuleList(adapters)
-        self._names = tuple(map(tuple, operators))
+        self._edges = tuple(choosing)
+        ends = list(itertools.accumulate(len(edge.offered) for edge in choosing))
+        self._spans = tuple(slice(end - len(edge.offered), end) for end, edge in zip(ends, choosing, strict=True))
+
+    @property
+    def options(self) -> tuple[tuple[nn.Module | None, ...], ...]:
+        """For every edge its operators, None where one cuts it."""
+        return tuple(edge.options for edge in self._edges)
+
+    @property
+    def operator_choices(self) -> tuple[int, ...]:
+        """For every edge the position of its operator's choice among those that are read."""
+        return tuple(span.start for span in self._spans)
 
     def require(self, choices: Sequence[Choice]) -> None:
         """See `Block.require`."""
-        for choice, names in zip(choices, self._names, strict=True):
+        for choice, names in zip(choices, itertools.chain(*(edge.offered for edge in self._edges)), strict=True):
             require_options(self.name, choice, names)
 
     def require_one_shape(self, choices: Sequence[Choice], input_shape: Shape) -> None:
@@ -155,18 +167,19 @@ class CellBlock(Block):
         for i, part in enumerate(self.parts(input_shape)[len(self.adapters) :]):
             channels, *size = part.input_shape
             expected = (channels, *(-(-pixels // self._stride(self.edges[i])) for pixels in size))
-            for option, name in enumerate(self._names[i]):
+            first = [0] * (len(self._edges[i].offered) - 1)
+            for option, name in enumerate(self._edges[i].offered[0]):
                 if (
-                    self.options[i][option] is not None
-                    and (made := run_once(part.build(option), part.name, name, part.input_shape)) != expected
+                    self._edges[i].options[option] is not None
+                    and (made := run_once(part.build(option, *first), part.name, name, part.input_shape)) != expected
                 ):
                     raise UsageError(f"Operator {name!r} of {part.name!r} makes {made} of {part.input_shape}; expected {expected}.")
 
     def active(self, *options: int) -> nn.Module:
         """See `Block.active`; composed anew, it holds the supernet's own operators."""
         kept: dict[Edge, nn.Module] = {}
-        for edge, own, option in zip(self.edges, self.options, options, strict=True):
-            if (operator := own[option]) is not None:
+        for edge, own, span in zip(self.edges, self._edges, self._spans, strict=True):
+            if (operator := own.chosen(*options[span])) is not None:
                 kept[edge] = operator if self.share == 1 else PartOfChannels(operator, self.share, self._stride(edge))
         cell = GraphCell(list(kept), list(kept.values()), self.nodes, self.outputs, self.stride)
         return ReadsTwo(self.adapters, cell) if len(self.adapters) else cell
@@ -175,18 +188,17 @@ class CellBlock(Block):
         """See `Block.mixture`: on every edge the weighted sum of its operators; a cut edge brings nothing, whatever its weight."""
         read = tuple(adapter(value) for adapter, value in zip(self.adapters, x, strict=True)) if len(self.adapters) else (x,)
         brings: list[tuple[Edge, Callable[[Tensor], Tensor]]] = []
-        for edge, own, weight in zip(self.edges, self.options, weights, strict=True):
-            there = [i for i, operator in enumerate(own) if operator is not None]
-            if weight.detach()[there].any():
-                modules = [operator for operator in own if operator is not None]
-                brings.append((edge, partial(self._mixed, edge, modules, weight[there])))
+        for edge, own, span in zip(self.edges, self._edges, self._spans, strict=True):
+            if of_those_there(own, weights[span.start]).detach().any():
+                brings.append((edge, partial(self._mixed, edge, own, weights[span])))
         made = _wired(read, self.nodes, self.outputs or (self.nodes - 1,), self.stride, brings)
         return (x[1], made) if len(self.adapters) else made
 
-    def _mixed(self, edge: Edge, operators: Sequence[nn.Module], weights: Tensor, x: Tensor) -> Tensor:
+    def _mixed(self, edge: Edge, own: OperatorEdge | FactorizedEdge, weights: Sequence[Tensor], x: Tensor) -> Tensor:
         if self.share == 1:
-            return mixed(x, operators, weights)
-        return _passing_by(x, self.share, self._stride(edge), lambda part: mixed(part, operators, weights), weights.sum())
+            return own.mixture(x, *weights)
+        by = of_those_there(own, weights[0]).sum()
+        return _passing_by(x, self.share, self._stride(edge), lambda part: own.mixture(part, *weights), by)
 
     def parts(self, input_shape: Shape) -> list[Part]:
         """See `Block.parts`: one an edge, and one for the adapters."""
@@ -199,7 +211,8 @@ class CellBlock(Block):
         inner = (arriving[0], *(-(-size // self.stride) for size in arriving[1:]))
         for i, (source, target) in enumerate(self.edges):
             shape = arriving if source < self.read else inner
-            found.append(Part(f"{self.name}, {source} to {target}", (i,), (shape,), partial(self._alone, i)))
+            reads = tuple(range(self._spans[i].start, self._spans[i].stop))
+            found.append(Part(f"{self.name}, {source} to {target}", reads, (shape,), partial(self._alone, i)))
         return found
 
     def hands_on(self, *options: int, input_shape: Shape) -> Shape:
@@ -216,8 +229,8 @@ class CellBlock(Block):
     def _stride(self, edge: Edge) -> int:
         return self.stride if edge[0] < self.read else 1
 
-    def _alone(self, edge: int, option: int, *, input_shape: Shape) -> nn.Module:
-        operator = self.options[edge][option]
+    def _alone(self, edge: int, *options: int, input_shape: Shape) -> nn.Module:
+        operator = self._edges[edge].chosen(*options)
         if operator is None:
             return nn.Identity()
         return plain(operator if self.share == 1 else PartOfChannels(operator, self.share, self._stride(self.edges[edge])))

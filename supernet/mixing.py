@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from evonas.errors import UsageError
-from evonas.space import Architecture
+from evonas.space import Architecture, SearchSpace
 from supernet.cell import CellBlock
 from supernet.chain import ChainSupernet
 
@@ -23,13 +23,14 @@ CUT = "none"
 
 
 def nodes_of(supernet: ChainSupernet) -> Iterator[list[int]]:
-    """For every node of every kind of cell, the choices of the edges that enter it: positions in the space."""
+    """For every node of every kind of cell, the operators' choices of the edges that enter it: positions in the space."""
     seen: set[tuple[int, ...]] = set()
     for block, columns in zip(supernet.chain, supernet.columns, strict=True):
         if isinstance(block, CellBlock) and columns not in seen:
             seen.add(columns)
+            edges = list(zip(block.edges, (columns[position] for position in block.operator_choices), strict=True))
             for node in dict.fromkeys(target for _, target in block.edges):
-                yield [column for (_, target), column in zip(block.edges, columns, strict=True) if target == node]
+                yield [column for (_, target), column in edges if target == node]
 
 
 def edge_normalised(supernet: ChainSupernet, weights: Sequence[Tensor], strengths: Tensor) -> list[Tensor]:
@@ -66,7 +67,7 @@ def strongest(supernet: ChainSupernet, weights: Sequence[npt.NDArray[np.floating
 
     taken = [heaviest(column, indices) for column, indices in enumerate(space.allowed)]
     if keep is None:
-        return tuple(taken)
+        return _canonical(space, taken)
     for columns in nodes_of(supernet):
         order: list[tuple[float, int, int]] = []
         for column in columns:
@@ -80,4 +81,8 @@ def strongest(supernet: ChainSupernet, weights: Sequence[npt.NDArray[np.floating
             if column not in kept and CUT not in [space.choices[column].options[option] for option in space.allowed[column]]:
                 raise UsageError(f"The edge {space.names[column]} has to be cut and has no option {CUT!r}; expected one, or keep=None.")
             taken[column] = kept[column] if column in kept else space.choices[column].options.index(CUT)
-    return tuple(taken)
+    return _canonical(space, taken)
+
+
+def _canonical(space: SearchSpace, row: Sequence[int]) -> Architecture:
+    return tuple(space.canonical(np.array([row]))[0].tolist())

@@ -5,7 +5,8 @@ them, after a third and after two thirds, halve the map and double the channels.
 networks of the paper keep two edges a node and have "none" on all others (`supernet.mixing.strongest`).
 
 Other systems take the same graph: other operators (`operators`), a cell of its own in every place (`own_cells`, 14 choices a cell), a part
-of the channels in mixtures (`share`, PC-DARTS: Xu et al., 2019, arXiv 1907.05737).
+of the channels in mixtures (`share`, PC-DARTS: Xu et al., 2019, arXiv 1907.05737), activations to choose (`activations`: Wang et al., 2019,
+arXiv 1912.13256).
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from collections.abc import Sequence
 from torch import nn
 
 from evonas.errors import UsageError
-from evonas.space import Choice, SearchSpace
+from evonas.space import Choice
 from supernet.blocks import Block
 from supernet.cell import CellBlock, HeadOfTwo, StemForTwo, require_whole_share
 from supernet.cell_operators import POOLS, FactorizedReduction, cell_operator, relu_conv_bn
 from supernet.chain import ChainSupernet
+from supernet.edges import ONLY_RELU, edge_choices, edge_options, edge_space
 from supernet.spaces.registry import space
 
 READ = 2  # a cell reads the outputs of two predecessors
@@ -34,6 +36,8 @@ def darts(
     cells: int = 8,
     nodes: int = 4,
     operators: Sequence[str] = POOLS["darts"],
+    activations: Sequence[str] = ONLY_RELU,
+    form: str = "pre",
     own_cells: bool = False,
     share: int = 1,
     stem_multiplier: int = 3,
@@ -48,6 +52,8 @@ def darts(
         cells: in all, at least 3.
         nodes: of a cell, beside the two that it reads.
         operators: of every edge, out of `supernet.cell_operators.OPERATORS`; "none" cuts an edge.
+        activations: of the operators, out of `supernet.activations.ACTIVATIONS`; a choice of every edge unless it is ReLU alone.
+        form: of a mixture of operators and activations, see `supernet.edges`.
         own_cells: whether every cell has choices of its own, in place of one normal and one reducing cell for all.
         share: of how many channels one goes through the operators.
         stem_multiplier: the stem has this many times `channels`.
@@ -72,14 +78,18 @@ def darts(
         reducing = i in reductions
         channels = 2 * channels if reducing else channels
         prefix = f"cell{i}" if own_cells else "reduction" if reducing else "normal"
-        reads = [f"{prefix}.{_node(source)}_to_{_node(target)}.op" for source, target in edges]
-        named |= {name: Choice(name, tuple(operators)) for name in reads}
+        names = [f"{prefix}.{_node(source)}_to_{_node(target)}.op" for source, target in edges]
+        reads = [choice for name in names for choice in edge_choices(name, operators, activations)]
+        named |= {choice.name: choice for choice in reads}
         made.append(
             CellBlock(
                 f"cell{i}",
-                reads,
+                [choice.name for choice in reads],
                 edges,
-                [_options(operators, channels // share, 2 if reducing and source < READ else 1) for source, _ in edges],
+                [
+                    edge_options(_options(operators, channels // share, 2 if reducing and source < READ else 1), activations, form)
+                    for source, _ in edges
+                ],
                 outputs=range(READ, READ + nodes),
                 adapters=(_adapter(widths[0], channels, halved[1]), relu_conv_bn(widths[1], channels, 1)),
                 stride=2 if reducing else 1,
@@ -88,7 +98,7 @@ def darts(
         )
         widths, halved = [widths[1], nodes * channels], [halved[1], reducing]
     head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[1], classes))
-    choices = SearchSpace(tuple(named.values()))
+    choices = edge_space(tuple(named.values()), _options(operators, 2, 1), activations)
     return ChainSupernet(choices, [StemForTwo("stem", stem), *made, HeadOfTwo("head", head)], image_shape, seed=seed)
 
 

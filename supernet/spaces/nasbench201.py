@@ -2,7 +2,8 @@
 
 Dong and Yang, "NAS-Bench-201: Extending the Scope of Reproducible Neural Architecture Search", 2020, arXiv 2001.00326; exactly the networks
 whose accuracies its table holds: a stem of 16 channels, three stages of five cells (16, 32, 64 channels), a residual block that halves the
-map before the second and the third, batch norm, pooling and a classifier.
+map before the second and the third, batch norm, pooling and a classifier. With other `activations` than ReLU they are networks that no
+table has (Wang et al., 2019, arXiv 1912.13256).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from supernet.blocks import Block, FixedBlock
 from supernet.cell import CellBlock
 from supernet.cell_operators import relu_conv_bn
 from supernet.chain import ChainSupernet
+from supernet.edges import ONLY_RELU, edge_choices, edge_options, edge_space
 from supernet.spaces.registry import space
 
 
@@ -28,6 +30,8 @@ def nasbench201(
     *,
     widths: Sequence[int] = (16, 32, 64),
     cells: int = 5,
+    activations: Sequence[str] = ONLY_RELU,
+    form: str = "pre",
     seed: int = 0,
 ) -> ChainSupernet:
     """The supernet of NAS-Bench-201.
@@ -37,6 +41,8 @@ def nasbench201(
         classes: number of logits.
         widths: channels of the stages.
         cells: in each stage.
+        activations: of the convolutions, out of `supernet.activations.ACTIVATIONS`; a choice of every edge unless it is ReLU alone.
+        form: of a mixture of operators and activations, see `supernet.edges`.
         seed: of the initial weights.
 
     Raises:
@@ -45,6 +51,9 @@ def nasbench201(
     if min(image_shape[1:]) < 2 ** (len(widths) - 1):
         raise UsageError(f"Images of {image_shape[1]}x{image_shape[2]} pixels are too small for {len(widths)} stages.")
     choices = nasbench201_space()
+    if tuple(activations) != ONLY_RELU:
+        pairs = [choice for op in choices.names for choice in edge_choices(op, CELL_OPERATIONS, activations)]
+        choices = edge_space(pairs, {name: operator(name, 2) for name in CELL_OPERATIONS}, activations)
     stem = nn.Sequential(nn.Conv2d(image_shape[0], widths[0], 3, padding=1, bias=False), nn.BatchNorm2d(widths[0]))
     blocks: list[Block] = [FixedBlock("stem", stem)]
     channels = widths[0]
@@ -52,7 +61,7 @@ def nasbench201(
         if stage:
             blocks.append(FixedBlock(f"reduction{stage}", Reduction(channels, width)))
         for cell in range(cells):
-            operators = [{name: operator(name, width) for name in CELL_OPERATIONS} for _ in CELL_EDGES]
+            operators = [edge_options({name: operator(name, width) for name in CELL_OPERATIONS}, activations, form) for _ in CELL_EDGES]
             blocks.append(CellBlock(f"stage{stage}_cell{cell}", choices.names, CELL_EDGES, operators))
         channels = width
     head = nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
