@@ -1,4 +1,4 @@
-"""`evonas setn`, `evonas manas` and `evonas pnas` as a user meets them, and killed."""
+"""The recipes that search cells, as a user meets them, and killed."""
 
 import json
 import shutil
@@ -14,6 +14,8 @@ from evonas.cells import cell_sizes
 from evonas.study import History, open_study, space_of
 from predictors import count_macs, count_params
 from predictors.devices.runtime import run as run_onnx
+from recipes.darts import darts
+from recipes.factorized import factorized
 from recipes.manas import manas
 from recipes.pnas import pnas
 from recipes.runner.delivery import load_model
@@ -25,6 +27,7 @@ from supernet.training import loop
 MS = {"none": 0.0, "skip_connect": 0.0, "nor_conv_1x1": 0.1, "nor_conv_3x3": 0.3, "avg_pool_3x3": 0.1}
 SETN = ["setn", "--data", "digits", "--epochs", "3", "--retrain-epochs", "2", "--channels", "4", "--evaluations", "16", "--finalists", "2"]
 MANAS = ["manas", *SETN[1:], "--space", "nasbench201", "--peers", "1", "--budget", "params=60%"]
+FACTORIZED = ["factorized", *SETN[1:], "--space", "nasbench201", "--activations", "relu,tanh", "--budget", "params=60%"]
 PNAS = [
     "pnas",
     "--data",
@@ -57,7 +60,12 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cells")
     choices = dict.fromkeys(nasbench201((1, 8, 8), 10).space.names, MS)
     (folder / "phone.json").write_text(json.dumps({"device": "a phone", "unit": "ms", "constant": 0.5, "choices": choices}))
-    commands = {"setn": [*SETN, "--budget", "macs=60%", "--latency-table", folder / "phone.json"], "manas": MANAS, "pnas": [*PNAS, *FINAL]}
+    commands = {
+        "setn": [*SETN, "--budget", "macs=60%", "--latency-table", folder / "phone.json"],
+        "manas": MANAS,
+        "factorized": FACTORIZED,
+        "pnas": [*PNAS, *FINAL],
+    }
     for name, command in commands.items():
         done = here(*command, "--device", "cpu", "--out", folder / name)
         assert done.returncode == 0, done.stderr + done.stdout
@@ -65,7 +73,7 @@ def runs(tmp_path_factory):
     return folder, commands
 
 
-@pytest.mark.parametrize("name", ["setn", "manas", "pnas"])
+@pytest.mark.parametrize("name", ["setn", "manas", "factorized", "pnas"])
 def test_what_is_delivered_is_what_is_promised(runs, name):
     folder, _ = runs
     result = json.loads((folder / name / "result.json").read_text())
@@ -108,6 +116,19 @@ def test_manas_records_what_its_agents_played(runs):
     assert (folder / "manas" / "regret.png").exists()
 
 
+def test_the_derived_network_is_a_finalist(runs):
+    """With the activations that were learned, where it keeps the budget; what was derived after every epoch is on record."""
+    folder, _ = runs
+    trials = open_study(folder / "factorized" / "study.log", "epochs").trials
+    assert len(trials) == 3
+    assert all(len(trial.params) == 12 and set(trial.user_attrs["distribution"]["1<-0.activation"]) == {"relu", "tanh"} for trial in trials)
+    result = json.loads((folder / "factorized" / "result.json").read_text())
+    derived, bound = trials[-1], result["bounds"]["params"]["upper"]
+    assert derived.user_attrs["params"] <= bound
+    finalists = json.loads((folder / "factorized" / "finalists.json").read_text())["finalists"]
+    assert derived.params in [entry["architecture"] for entry in finalists]
+
+
 def test_pnas_grows_level_by_level(runs):
     """All 10 cells of one block, then four of two; each a trial that says its level; four random ones of the largest size beside."""
     folder, _ = runs
@@ -123,7 +144,7 @@ def test_pnas_grows_level_by_level(runs):
     assert all(trial.user_attrs["params"] <= result["bounds"]["params"]["upper"] for trial in (*study.trials, *random.trials))
 
 
-@pytest.mark.parametrize(("name", "saved"), [("setn", 2), ("manas", 2), ("pnas", 1)])
+@pytest.mark.parametrize(("name", "saved"), [("setn", 2), ("manas", 2), ("factorized", 3), ("pnas", 1)])
 def test_a_killed_run_ends_like_an_undisturbed_one(runs, tmp_path, monkeypatch, name, saved):
     """Stopped when it was about to write its checkpoint number `saved`: after a record of an epoch, and in the winner's training."""
     folder, commands = runs
@@ -169,6 +190,10 @@ def test_reports_are_written_again(runs, tmp_path):
         (setn, {"mode": "best"}, "Unknown mode"),
         (setn, {"space": "darts", "cells": 2}, "expected at least 3"),
         (manas, {"agents": "greedy"}, "Unknown agents"),
+        (darts, {"space": "mbconv"}, "Unknown space"),
+        (factorized, {"activations": "relu,gelu"}, "Unknown activation"),
+        (factorized, {"activations": "relu,relu"}, "every function once"),
+        (factorized, {"form": "mean"}, "Unknown form"),
         (pnas, {"operators": "none,identity"}, "leave it out"),
         (pnas, {"operators": "conv_9x9"}, "Unknown operator"),
         (pnas, {"predictor": "boosted"}, "Unknown predictor"),
