@@ -20,6 +20,7 @@ from recipes.runner.final_training import AVERAGE
 from recipes.runner.one_shot import OneShot, one_shot
 from recipes.runner.pages.one_shot import write_report
 from recipes.runner.registry import recipe
+from recipes.runner.shrinking import NONE, Shrink, shrunk, trained_as
 from recipes.runner.teacher import LARGEST
 from supernet import UniformPaths, load, pick_device
 from supernet.spaces.registry import supernet_of
@@ -42,6 +43,7 @@ def mobile(
     retrain_epochs: o.RetrainEpochs = None,
     batch_size: o.BatchSize = 64,
     lr: o.LearningRateBySize = None,
+    shrink: Shrink = NONE,
     explorer: o.ExplorerName = EVOLUTION,
     predictor: o.Predictor = "boosted-trees",
     teacher: o.Teacher = LARGEST,
@@ -85,8 +87,8 @@ def mobile(
             supernet=supernet,
             family=space,
             space=settings,
-            trained_as={} if space == "mbconv" else {"family": space},
-            way=UniformPaths(),
+            trained_as={**({} if space == "mbconv" else {"family": space}), **trained_as(shrink)},
+            **shrunk(UniformPaths, shrink, asked.seed),
             explorer=proposer,
             training={**training, "epochs": epochs, "lr": rate},
             retraining={**training, "epochs": retrain_epochs or epochs, "lr": rate, "average": AVERAGE},

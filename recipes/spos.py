@@ -31,6 +31,7 @@ from recipes.runner.pages.one_shot import write_report
 from recipes.runner.progress import say
 from recipes.runner.registry import recipe
 from recipes.runner.run_folder import finished
+from recipes.runner.shrinking import NONE, Shrink, shrunk, trained_as
 from supernet import BinnedPaths, ImageData, UniformPaths, WarmUp, load, pick_device, quantised, shuffle
 from supernet.chain import ChainSupernet
 from supernet.loading import FOLDER_IMAGE_SIZE
@@ -146,6 +147,7 @@ def spos(
     preset: PresetName = None,
     layout: Layout = None,
     sampler: Sampler = None,
+    shrink: Shrink = NONE,
     epochs: Epochs = None,
     retrain_epochs: RetrainEpochs = None,
     batch_size: BatchSize = None,
@@ -180,14 +182,14 @@ def spos(
             "seed": asked.seed,
             "device": where,
         }
-        way = way_of(sampler or ("uniform" if search == "blocks" else "warm-up"), supernet)
-        way.check(supernet.space, epochs or chosen.epochs)  # too few epochs are refused here, before anything is measured
+        kind = sampler or ("uniform" if search == "blocks" else "warm-up")
+        way_of(kind, supernet).check(supernet.space, epochs or chosen.epochs)  # too few are refused before anything is measured
         family, parts = "quantised" if search == "bits" else "shuffle", supernet.parts()
         job = OneShot(
             supernet=supernet,
             family=family,
             space=space,
-            way=way,
+            **shrunk(lambda: way_of(kind, supernet), shrink, asked.seed),
             explorer=lambda limits: EvolutionExplorer(supernet.space, limits, seed=asked.seed),
             training={**training, "epochs": epochs or chosen.epochs},
             retraining={**training, "epochs": retrain_epochs or chosen.retrain_epochs, "lr": training["lr"] / (10 if asked.inherit else 1)},
@@ -195,7 +197,7 @@ def spos(
             timed=search != "bits",
             calibration_images=chosen.calibration_images,
             reestimate=True,
-            trained_as={"family": family, "blocks": fixed},
+            trained_as={"family": family, "blocks": fixed, **trained_as(shrink)},
         )
         if search == "bits" and rank() == 0:
             say("latency is no cost here: bits are simulated in floating point, which says nothing of a device that computes with few")

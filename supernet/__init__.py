@@ -11,6 +11,8 @@ from supernet.fine_tuning import FineTunedFitness
 from supernet.fitness import InheritedFitness, score_one_by_one
 from supernet.loading import load
 from supernet.operators import InvertedResidual, Residual, SqueezeExcite, conv_bn
+from supernet.shrinking.rotation import Rotation
+from supernet.shrinking.rounds import Shrinking
 from supernet.spaces import cream, darts, macro, mbconv, nasbench201, pnas_cells, quantised, shuffle, skip_cells, space, two_node
 from supernet.training.agents import AgentPaths
 from supernet.training.binned import BinnedPaths
@@ -44,7 +46,9 @@ __all__ = [
     "PathsBlock",
     "PrioritisedPaths",
     "Residual",
+    "Rotation",
     "SelfEvaluated",
+    "Shrinking",
     "SqueezeExcite",
     "StandAlone",
     "TrainedFitness",

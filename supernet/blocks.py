@@ -46,6 +46,9 @@ class Part:
         input_shapes: what may reach it, one shape for each state that a network can be in there; a single one in most spaces.
         make: gives its stand-alone module for one option index a choice and the keyword `input_shape`.
         following: where the state changes here: the number of the next state, shape (states, *options). Such a part costs nothing.
+        ways: an edge of a cell says how many ways from what the cell reads to what it hands on lead through it, shape (n,), for the options
+            of the choices `ways_of`, shape (n, choices); 0 where it is cut.
+        ways_of: all choices of the cell, like `choices`.
     """
 
     name: str
@@ -53,6 +56,8 @@ class Part:
     input_shapes: tuple[Shape, ...]
     make: Callable[..., nn.Module]
     following: npt.NDArray[np.int64] | None = None
+    ways: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.int64]] | None = None
+    ways_of: tuple[int, ...] = ()
 
     @property
     def input_shape(self) -> Shape:

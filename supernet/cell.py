@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import cast
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -212,8 +214,41 @@ class CellBlock(Block):
         for i, (source, target) in enumerate(self.edges):
             shape = arriving if source < self.read else inner
             reads = tuple(range(self._spans[i].start, self._spans[i].stop))
-            found.append(Part(f"{self.name}, {source} to {target}", reads, (shape,), partial(self._alone, i)))
+            found.append(
+                Part(
+                    f"{self.name}, {source} to {target}",
+                    reads,
+                    (shape,),
+                    partial(self._alone, i),
+                    ways=partial(self.ways_through, i),
+                    ways_of=tuple(range(len(self.reads))),
+                )
+            )
         return found
+
+    def ways_through(self, edge: int, options: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """How many ways from a node that is read to one that is handed on lead through an edge, none of whose edges is cut.
+
+        Args:
+            edge: its position.
+            options: of all choices of the cell, shape (n, choices).
+        """
+        there = np.stack(
+            [
+                np.array([operator is not None for operator in own.options])[options[:, span.start]]
+                for own, span in zip(self._edges, self._spans, strict=True)
+            ]
+        ).astype(np.int64)
+        arriving = np.zeros((self.nodes, len(options)), dtype=np.int64)
+        arriving[: self.read] = 1
+        leaving = np.zeros_like(arriving)
+        leaving[list(self.outputs or (self.nodes - 1,))] = 1
+        for i, (source, target) in enumerate(self.edges):  # ordered by their targets
+            arriving[target] += arriving[source] * there[i]
+        for i, (source, target) in sorted(enumerate(self.edges), key=lambda each: -each[1][0]):
+            leaving[source] += leaving[target] * there[i]
+        source, target = self.edges[edge]
+        return np.asarray(arriving[source] * there[edge] * leaving[target])
 
     def hands_on(self, *options: int, input_shape: Shape) -> Shape:
         """See `Block.hands_on`: the size of what it gets, divided by the stride; a pair where it reads one."""

@@ -151,7 +151,9 @@ class ChainSupernet(nn.Module):
             by_state = [block.parts(shape) for shape in states]
             for pieces in zip(*by_state, strict=True):
                 choices = tuple(columns[i] for i in pieces[0].choices)
-                found.append(replace(pieces[0], choices=choices, input_shapes=tuple(piece.input_shape for piece in pieces)))
+                shapes = tuple(piece.input_shape for piece in pieces)
+                ways_of = tuple(columns[i] for i in pieces[0].ways_of)
+                found.append(replace(pieces[0], choices=choices, input_shapes=shapes, ways_of=ways_of))
             for shape in states:
                 if (block.name, shape) not in self._fitting:  # every option is run once, which nobody wants to wait for twice
                     block.require_one_shape([self.space.choices[column] for column in columns], shape)

@@ -1,0 +1,1 @@
+"""Ways to narrow a space while a supernet of it is trained."""
