@@ -146,6 +146,7 @@ def kept_bytes(supernet: ChainSupernet, x: torch.Tensor, weights: Mixture) -> in
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         supernet(x, weights).sum()
+    alive.clear()  # it holds the graph, whose hooks hold it
     return sum(found.values())
 
 

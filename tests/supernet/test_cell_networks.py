@@ -138,6 +138,7 @@ def saved_bytes(run):
     alive = []
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         run().sum()
+    alive.clear()  # it holds the graph, whose hooks hold it
     return sum(kept.values())
 
 
