@@ -141,12 +141,11 @@ def kept_bytes(supernet: ChainSupernet, x: torch.Tensor, weights: Mixture) -> in
         if not isinstance(tensor, Parameter):
             storage = tensor.untyped_storage()
             found[storage.data_ptr(), storage.nbytes()] = storage.nbytes()
-        alive.append(tensor)  # so that no address is used twice
-        return tensor
+        alive.append(tensor.detach())  # so that no address is used twice
+        return alive[-1]  # kept itself, a result would hold the graph that holds it
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         supernet(x, weights).sum()
-    alive.clear()  # it holds the graph, whose hooks hold it
     return sum(found.values())
 
 

@@ -132,13 +132,12 @@ def saved_bytes(run):
     def keep(tensor):
         if not isinstance(tensor, nn.Parameter):
             kept[tensor.untyped_storage().data_ptr(), tensor.untyped_storage().nbytes()] = tensor.untyped_storage().nbytes()
-        alive.append(tensor)  # so that no address is used twice
-        return tensor
+        alive.append(tensor.detach())  # so that no address is used twice
+        return alive[-1]  # kept itself, a result would hold the graph that holds it
 
     alive = []
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         run().sum()
-    alive.clear()  # it holds the graph, whose hooks hold it
     return sum(kept.values())
 
 
