@@ -34,7 +34,7 @@ from supernet.blocks import Mixture
 from supernet.chain import ChainSupernet
 
 KINDS = {"pre": (SIX, "pre"), "full": (SIX, "full"), "relu": (("relu",), "pre")}
-HELD_OUT, WARMUP, ARCHITECTURE_LR, BATCH = 0.5, 0.3, 0.01, 64
+HELD_OUT, WARMUP, BATCH = 0.5, 0.3, 64
 FEWEST, ROUNDS = 2, 3  # epochs of a search; steps that are timed
 
 
@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("--table", type=Path, required=True, help="NAS-Bench-201, .npz")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--seconds", type=float, default=150, help="of a search")
+    parser.add_argument("--architecture-lr", type=float, default=0.05)
     parser.add_argument("--retrain-epochs", type=int, default=30)
     parser.add_argument("--only", nargs="+", choices=("costs", *KINDS), default=("costs", *KINDS))
     parser.add_argument("--out", type=Path, default=Path("runs/benchmark_factorized"))
@@ -68,7 +69,7 @@ def measured(kind: str, images: ImageData, table: Any, seed: int, a: argparse.Na
     made = partial(nasbench201, images.image_shape, cells=1, widths=WIDTHS, activations=activations, form=form)
     epochs = max(FEWEST, round(a.seconds / epoch_seconds(made(), images)))
     supernet = made(seed=seed)
-    way = LearnedMixtures(supernet.space, held_out=HELD_OUT, warmup=WARMUP, architecture_lr=ARCHITECTURE_LR, seed=seed)
+    way = LearnedMixtures(supernet.space, held_out=HELD_OUT, warmup=WARMUP, architecture_lr=a.architecture_lr, seed=seed)
     start = time.perf_counter()
     train(supernet, way, images.train, epochs=epochs, seed=seed, **SETTINGS)
     seconds = time.perf_counter() - start
@@ -84,6 +85,7 @@ def measured(kind: str, images: ImageData, table: Any, seed: int, a: argparse.Na
         "seconds": round(seconds, 1),
         "cell": "|".join(names.values()),
         "skip connections": sum(value == "skip_connect" for value in names.values()),
+        "searched with": a.architecture_lr,
         "cut": sum(value == "none" for value in names.values()),
         "test accuracy": accuracy(network, images.test, torch.device("cpu")),
         "published accuracy of its operators with ReLU": float(truth_of(table, operators)[0]),

@@ -186,7 +186,7 @@ def regret(path: Path, epochs: Sequence[tuple[int, Mapping[str, float]]]) -> Non
     for name, color in (("uniform", CONTROL), ("drawn", SEARCH)):
         beyond = [each["rounds"] * (each[name] - each["recommended"]) for _, each in epochs]
         summed.plot(numbers, np.cumsum(beyond), color=color, linewidth=1.8, label=name)
-    summed.set_ylabel("regret against the recommendation, summed (nats)")
+    summed.set_ylabel("summed regret (nats)")
     for each in (axes, summed):
         each.set_xlabel("epoch")
     save(figure, path)
