@@ -57,11 +57,8 @@ def main() -> None:
     for seed in a.seeds:
         for kind in KINDS:
             if kind in a.only:
-                found = rows.row(
-                    f"{kind} {seed} {a.seconds:g} {a.architecture_lr:g} {a.retrain_epochs}",
-                    partial(measured, kind, images, table, seed, a),
-                    quiet=True,
-                )
+                key = f"{kind} {seed} {a.seconds:g} {a.architecture_lr:g} {a.retrain_epochs}"
+                found = rows.row(key, partial(measured, kind, images, table, seed, a), quiet=True)
                 print(f"{kind}, seed {seed}: {', '.join(f'{name} {value}' for name, value in found.items() if name != 'key')}", flush=True)
 
 
