@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from evonas.budget import Budget
@@ -124,7 +125,7 @@ class Shrinking(Way):
         if left is None or space.count() <= self.stop_size:
             return given
         rng = np.random.default_rng([self.seed, moment.epoch])
-        with left_as_it_was(network):
+        with torch.random.fork_rng(devices=[]), left_as_it_was(network):  # modules that are made to be counted draw weights
             pool = pool_of(space, self.budget, self.pool, rng)
             scores = self._scored(network, space, held_out, rng)(pool)
         size = math.exp(math.log(self.stop_size) + (math.log(space.count()) - math.log(self.stop_size)) * left / (left + 1))

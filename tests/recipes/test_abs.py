@@ -12,8 +12,8 @@ from recipes.abs import abs as shrinking
 from recipes.mobile import mobile
 from supernet.training import loop
 
-COMMAND = ["abs", "--data", "digits", "--layout", "digits", "--epochs", "4", "--retrain-epochs", "1", "--stop-size", "40",
-           "--evaluations", "12", "--finalists", "1", "--device", "cpu"]  # fmt: skip
+SMALL = ["--depths", "1,1,1", "--widths", "8,12,16", "--epochs", "4", "--retrain-epochs", "1", "--evaluations", "12", "--finalists", "1"]
+COMMAND = ["abs", "--data", "digits", *SMALL, "--stop-size", "40", "--device", "cpu"]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -144,7 +144,7 @@ def test_pnas_grows_level_by_level(runs):
     assert all(trial.user_attrs["params"] <= result["bounds"]["params"]["upper"] for trial in (*study.trials, *random.trials))
 
 
-@pytest.mark.parametrize(("name", "saved"), [("setn", 2), ("manas", 2), ("factorized", 3), ("pnas", 1)])
+@pytest.mark.parametrize(("name", "saved"), [("setn", 2), ("manas", 2), ("pnas", 1)])
 def test_a_killed_run_ends_like_an_undisturbed_one(runs, tmp_path, monkeypatch, name, saved):
     """Stopped when it was about to write its checkpoint number `saved`: after a record of an epoch, and in the winner's training."""
     folder, commands = runs

@@ -7,7 +7,7 @@ from torch import nn
 
 from evonas import SearchSpace, UsageError
 from evonas.testing import TableCost
-from supernet import BinnedPaths, FairPaths, InheritedFitness, OrderedPaths, UniformPaths
+from supernet import BinnedPaths, FairPaths, InheritedFitness, OrderedPaths, Shrinking, UniformPaths
 from supernet import testing as t
 from supernet.training.checkpoint import load_checkpoint, restore
 from supernet.training.registry import WAYS
@@ -24,7 +24,12 @@ def taught(supernet):
     return TaughtPaths(t.small_supernet(seed=5).subnet(supernet.space.sample(1, np.random.default_rng(0))[0]))
 
 
-WAY_MAKES = {**{name: entry.make for name, entry in WAYS.items()}, "bins": bins, "taught": taught}
+def narrowing(supernet):
+    """Shrinks the space of the checks, which is small enough for the defaults, in every epoch that it may."""
+    return Shrinking(stop_size=20, pool=10)
+
+
+WAY_MAKES = {**{name: entry.make for name, entry in WAYS.items()}, "bins": bins, "taught": taught, "narrowing": narrowing}
 
 
 ALONE = [c for c in t.WAY_CHECKS if c is not t.team_of_two_equals_one]
