@@ -14,6 +14,7 @@ Run folders and rows are kept; run again to go on.
 
     python benchmarks/shrink.py data --of cifar32.npz --data cifar64.npz
     python benchmarks/shrink.py run --data cifar64.npz --out runs/benchmark_shrink [--only "ours 0 macs=50%"]
+    python benchmarks/shrink.py importance --data cifar64.npz --out runs/benchmark_shrink  (after a run: ways to sort channels, untrained)
     python benchmarks/shrink.py table --out runs/benchmark_shrink
 """
 
@@ -32,14 +33,16 @@ from rows import Rows
 from torch import nn
 
 import recipes.shrink as shrinking
+from evonas import Budget
 from evonas.files import read_json
 from predictors.costs import count_macs, count_params
 from recipes.runner.final_training import AVERAGE
 from recipes.runner.options import weight_decay_by_size
 from recipes.runner.training import train_into
-from supernet import ImageData, accuracy, load, pick_device
-from supernet.given import GivenSupernet, source
+from supernet import ImageData, InheritedFitness, accuracy, load, pick_device
+from supernet.given import GivenSupernet, importance, sizes, source
 from supernet.given.cutting import Cut, cut_out
+from supernet.given.greedy import by_importance, even
 from supernet.initialisation import initialise
 from supernet.training.checkpoint import load_checkpoint, load_weights
 from supernet.training.distilled import Distilled
@@ -50,6 +53,7 @@ PEERS = ("uniform", "torch-pruning", "scratch")
 LONGER = "-longer"
 LONG = 3
 NARROW_EPOCHS, EPOCHS, EVALUATIONS, BATCH, LR = 6, 10, 400, 64, 0.02
+TESTED, CALIBRATION, SHARES = 2000, 1024, (0.9, 0.8, 0.7, 0.6)
 MULTIPLE, STEPS, LARGEST_SHARE = 8, 100, 0.95
 MODEL = """
 from efficientnet_lite_pytorch import EfficientNet
@@ -61,7 +65,7 @@ def build():
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("data", "run", "table"))
+    parser.add_argument("part", choices=("data", "run", "importance", "table"))
     parser.add_argument("--of", help="CIFAR-10 at 32 pixels, .npz")
     parser.add_argument("--data", type=Path, help="images of 64 pixels, .npz")
     parser.add_argument("--only", nargs="*", help="rows such as 'ours 0 macs=50%%' or 'uniform 1 macs=50%%'")
@@ -82,6 +86,8 @@ def main() -> None:
         enlarge(a.of, a.data, a.images, a.size)
     elif a.part == "table":
         table(a.out)
+    elif a.part == "importance":
+        compared(a)
     else:
         measure(a)
 
@@ -146,6 +152,33 @@ def ours(a: argparse.Namespace, seed: int, budget: str, narrow: int, epochs: int
 
 def folder(out: Path, seed: int, budget: str) -> Path:
     return out / f"run-{seed}-{budget.replace('%', '').replace('=', '')}"
+
+
+def compared(a: argparse.Namespace) -> None:
+    """What networks of as many MACs are worth without any training, by what sorted their channels; statistics are taken anew."""
+    images, device = load(str(a.data)), pick_device(a.device)
+    given = source.read(f"{a.out / 'lite0.py'}:build", None, images.image_shape, len(images.classes), seed=0).network
+    content = torch.load(folder(a.out, 0, BUDGETS[1]) / "original.pt", map_location="cpu", weights_only=True)
+    load_weights(given, load_checkpoint(folder(a.out, 0, BUDGETS[1]) / "original.pt", content["identity"]), averaged=True)
+    tested = images.test.head(TESTED)
+    print(f"the given network: {accuracy(given.to(device), tested, device):.4f}", flush=True)
+    for by in (*importance.WAYS, "chance"):
+        supernet = GivenSupernet(given.cpu(), images.image_shape)
+        if by == "chance":
+            supernet.body.load_state_dict(given.state_dict())
+            rng = np.random.default_rng(0)
+            matters = [rng.random(group.classes) for group in supernet.anatomy.groups]
+            importance.sort(supernet.body, supernet.anatomy, matters)
+        else:
+            matters = shrinking.inherit(supernet, given, by, images, device)
+        cost = sizes.macs(supernet, count_macs(given.cpu(), images.image_shape))
+        whole = float(cost(supernet.space.population([supernet.largest]))[0])
+        fitness = InheritedFitness(supernet, tested, images.train.head(CALIBRATION), device=device)
+        for share in SHARES:
+            limits = Budget({"macs": cost}, [f"macs={share * whole}"])
+            rows = np.concatenate([even(supernet, limits)[:1], by_importance(supernet, matters, limits)])
+            found = fitness(rows)
+            print(f"{by}, {share:.0%}: same share everywhere {found[0]:.4f}; least important first {found[1:].max():.4f}", flush=True)
 
 
 def wait_for(checkpoint: Path, epochs: int) -> dict[str, Any]:

@@ -83,12 +83,21 @@ def example(
 
 
 def in_space_feasible_and_new(make: Make) -> None:
-    """Every proposal is a canonical row of the space, keeps the budget and was never proposed before."""
+    """Every proposal is a canonical row of the space and was never proposed before, and keeps the budget, unless the explorer walks to it.
+
+    What one that walks to the budget recommends keeps it.
+    """
     space, budget, fitness = example()
-    population = _walk(make(space, budget, 1), space, budget, fitness)
+    explorer = make(space, budget, 1)
+    population = _walk(explorer, space, budget, fitness)
     assert len(population) == TRIALS, f"{len(population)} trials instead of {TRIALS}"
     assert space.contains(population).all(), "a proposal lies outside of the space"
-    assert budget.feasible(population).all(), "a proposal breaks the budget"
+    if explorer.keeps_budget:
+        assert budget.feasible(population).all(), "a proposal breaks the budget"
+    history = History(space, np.arange(TRIALS), population, fitness(population))
+    recommended = explorer.recommend(history)
+    assert len(recommended), "nothing is recommended"
+    assert budget.feasible(population[recommended]).all(), "what is recommended breaks the budget"
     assert len(set(space.keys(population))) == TRIALS, "an architecture was proposed twice"
 
 
@@ -124,11 +133,13 @@ def resumed_equals_undisturbed(make: Make) -> None:
 def plain_optuna_same_trajectory(make: Make) -> None:
     """As the sampler of a plain `study.optimize` an explorer proposes what it proposes in `search`."""
     space, budget, fitness = example()
-    study = optuna.create_study(direction="maximize", sampler=make(space, budget, 6))
+    explorer = make(space, budget, 6)
+    study = optuna.create_study(direction="maximize", sampler=explorer)
     study.optimize(lambda trial: float(fitness(np.array([suggest(trial, space)]))[0]), n_trials=60)
     ours = _walk(make(space, budget, 6), space, budget, fitness, evaluations=60)
     np.testing.assert_array_equal(History.of(study, space).population, ours, "study.optimize gave another trajectory than search")
-    assert all(max(trial.system_attrs["constraints"]) <= 0 for trial in study.trials), "constraints were not recorded"
+    kept = [max(trial.system_attrs["constraints"]) <= 0 for trial in study.trials]
+    assert all(kept) or not explorer.keeps_budget, "constraints were not recorded"
 
 
 def second_instance_disturbs_nothing(make: Make) -> None:
@@ -178,13 +189,16 @@ def exhausted_space_ends(make: Make) -> None:
     everything = space.enumerate()
     feasible = set(space.keys(everything[budget.feasible(everything)]))
     study = open_study(None, "exhausted")
-    result = search(space, fitness, make(space, budget, 12), evaluations=1000, study=study, budget=budget)
+    explorer = make(space, budget, 12)
+    result = search(space, fitness, explorer, evaluations=1000, study=study, budget=budget)
     assert result.stopped == "exhausted", f"the search stopped for {result.stopped!r}"
-    assert set(space.keys(result.history.population)) == feasible, "not every feasible architecture was proposed"
+    proposed = set(space.keys(result.history.population))
+    assert feasible <= proposed, "not every feasible architecture was proposed"
+    assert proposed == feasible or not explorer.keeps_budget, "an architecture that breaks the budget was proposed"
     plain = optuna.create_study(direction="maximize", sampler=make(space, budget, 12))
     plain.optimize(lambda trial: float(fitness(np.array([suggest(trial, space)]))[0]), n_trials=1000)
     complete = [t for t in plain.trials if t.state == optuna.trial.TrialState.COMPLETE]
-    assert len(complete) == len(feasible), "study.optimize did not end with the space"
+    assert len(complete) == len(proposed), "study.optimize did not end with the space"
 
 
 def narrowed_space_is_kept(make: Make) -> None:

@@ -15,6 +15,7 @@ from evonas.explorers.ageing import AgeingEvolutionExplorer
 from evonas.explorers.agents import AgentsExplorer
 from evonas.explorers.base import Explorer
 from evonas.explorers.bayesian import BayesianExplorer
+from evonas.explorers.coordinate_descent import CoordinateDescentExplorer
 from evonas.explorers.distribution import DistributionExplorer
 from evonas.explorers.evolution import EvolutionExplorer
 from evonas.explorers.pareto import ParetoExplorer
@@ -30,6 +31,7 @@ __all__ = [
     "AgentsExplorer",
     "BayesianExplorer",
     "ChoiceGrowth",
+    "CoordinateDescentExplorer",
     "DistributionExplorer",
     "EvolutionExplorer",
     "Explorer",
@@ -96,6 +98,12 @@ register_explorer(
     "what a learned distribution holds likely",
     "Dong & Yang 2019, arXiv 1910.05733",
     lambda s, b, seed: DistributionExplorer(s, b, seed=seed),
+)
+register_explorer(
+    "coordinate-descent",
+    "from the dearest network down to the budget",
+    "Yang et al. 2021, arXiv 2104.00031",
+    lambda s, b, seed: CoordinateDescentExplorer(s, b, seed=seed),
 )
 register_explorer(
     "progressive",

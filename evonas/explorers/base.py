@@ -51,6 +51,8 @@ class Explorer(optuna.samplers.BaseSampler, ABC):
         UsageError: an architecture of `first` that is not in the space, or a setting that makes no sense.
     """
 
+    keeps_budget = True  # an explorer that walks through dearer networks proposes those as well; what it recommends keeps the budget
+
     def __init__(
         self,
         space: SearchSpace,
