@@ -43,6 +43,7 @@ from supernet.training.sandwich import weights
 
 EPOCHS, LOOKED, LEFT, KEPT_OPTIONS, PICKED_FROM = 48, (2, 10, 48), 200, 10, 100
 RANKED, RANDOM_SHRINKS = 300, 50
+WITHIN = ("angle", "angle with fixed weights", "magnitude", "entries")
 Floats = np.ndarray
 Score = Callable[[Population], Floats]
 
@@ -105,7 +106,7 @@ def of_cells(images: ImageData, table: Table, seed: int) -> dict[str, Any]:
             truth = truth_of(table, whole)
             groups = np.round(scores["parameters"](whole)).astype(np.int64)
             found["tau within cells of as many parameters"] = {
-                name: round(mean_within(scores[name](whole), truth, groups), 3) for name in ("angle", "magnitude", "entries")
+                name: round(mean_within(scores[name](whole), truth, groups), 3) for name in WITHIN
             }
             found["shrunk to ten options"] = shrunk_by(scores, network.space, table)
 
@@ -145,7 +146,7 @@ def of_chains(images: ImageData, table: Table, seed: int) -> dict[str, Any]:
         if epoch == within.EPOCHS:
             groups = np.round(scores["parameters"](networks)).astype(np.int64)
             found["tau within networks of as many parameters"] = {
-                name: round(mean_within(scores[name](networks), truth, groups), 3) for name in ("angle", "magnitude", "entries")
+                name: round(mean_within(scores[name](networks), truth, groups), 3) for name in WITHIN
             }
 
     train(supernet, Looking((2, within.EPOCHS // 2, within.EPOCHS), look), images.train, epochs=within.EPOCHS, seed=seed, **within.SETTINGS)
@@ -167,6 +168,7 @@ def scores_of(supernet: ChainSupernet, images: ImageData, anchor: dict[str, torc
     accuracy, likelihood = partial(inherited, 0), partial(inherited, 1)
     return {
         "angle": rotation,
+        "angle with fixed weights": Rotation(supernet, anchor, fixed=True),
         "accuracy": accuracy,
         "likelihood": likelihood,
         "angle+accuracy": mean_of_ranks(rotation, accuracy),

@@ -6,8 +6,12 @@ better architectures. In a cell an operator counts as often as ways lead through
 turns, skip connections and whatever lies on no way count nothing.
 
 The cosine is a quotient of sums over operators, so that three tables in float64 give the angle of any architecture exactly: a million in
-seconds, where the released code joins vectors for each of them. Departure: batch norm and biases are left out in all spaces (the code does
-so in some of them), and ways end at every node that a cell hands on.
+seconds, where the released code joins vectors for each of them.
+
+Departures: what every path has is left out (`fixed`). It is trained in every step and turns further than any option, so that after a short
+training the paths with most weights of their own turn least: tau of the angle with the truth of NAS-Bench-201 is -.45 with it and .32
+without (docs/evidence/abs.md). Batch norm and biases are left out in all spaces (the code does so in some of them), and ways end at every
+node that a cell hands on.
 """
 
 from __future__ import annotations
@@ -43,14 +47,16 @@ class Rotation:
     Args:
         supernet: as it is now.
         anchor: its weights when training began, see `weights_now`.
+        fixed: count what every path has (stem, classifier, reductions) as well, as the paper does.
     """
 
-    def __init__(self, supernet: ChainSupernet, anchor: Mapping[str, Tensor]) -> None:
+    def __init__(self, supernet: ChainSupernet, anchor: Mapping[str, Tensor], *, fixed: bool = False) -> None:
         self.space = supernet.space
         now = copy.deepcopy(supernet).cpu()
         then = copy.deepcopy(now)
         then.load_state_dict(anchor)
-        parts = [_compared(before, after) for before, after in zip(then.parts(), now.parts(), strict=True)]
+        pairs = zip(then.parts(), now.parts(), strict=True)
+        parts = [_compared(before, after) for before, after in pairs if fixed or after.choices or after.following is not None]
         self._plain = self._tables([part for part in parts if part.ways is None])
         self._edges = [(part, self._tables([part])) for part in parts if part.ways is not None]
 

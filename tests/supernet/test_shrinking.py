@@ -26,24 +26,26 @@ def filters(module):
     return torch.cat(found) if found else torch.zeros(0, dtype=torch.float64)
 
 
-def joined(supernet, row: Architecture) -> torch.Tensor:
+def joined(supernet, row: Architecture, fixed: bool) -> torch.Tensor:
     """The paper's vector: fixed parts and blocks once, and in cells the operators of every way, one way after another."""
     if not any(isinstance(block, CellBlock) for block in supernet.chain):
-        return filters(supernet.subnet(row))
+        named = {block.name for block in supernet.chain if block.reads or fixed}
+        kept = [filters(module) for name, module in supernet.subnet(row).named_children() if name in named]
+        return torch.cat(kept)
     pieces: list[torch.Tensor] = []
     for block, columns in zip(supernet.chain, supernet.columns, strict=True):
         options = [row[column] for column in columns]
         if not isinstance(block, CellBlock):
-            pieces.append(filters(block.active(*options)))
+            pieces += [filters(block.active(*options))] if fixed else []
             continue
-        pieces += [filters(adapter) for adapter in block.adapters]
+        pieces += [filters(adapter) for adapter in block.adapters] if fixed else []
         chosen = {edge: own[option] for edge, own, option in zip(block.edges, block.options, options, strict=True)}
         for way in ways(block, chosen):
             for edge in way:
                 pieces.append(filters(chosen[edge]))
                 for pool in (each for each in chosen[edge].modules() if isinstance(each, nn.AvgPool2d | nn.MaxPool2d)):
                     pieces.append(torch.full((channels_of(block) * pool.kernel_size**2,), pool.kernel_size**-2.0, dtype=torch.float64))
-    return torch.cat(pieces)
+    return torch.cat(pieces) if pieces else torch.zeros(0, dtype=torch.float64)
 
 
 def ways(block, chosen):
@@ -78,21 +80,23 @@ def channels_of(block):
     ],
     ids=["mbconv", "shuffle", "nasbench201", "darts"],
 )
-def test_angles_are_those_of_the_joined_vectors(make):
+@pytest.mark.parametrize("fixed", [False, True])
+def test_angles_are_those_of_the_joined_vectors(make, fixed):
     """A hundred architectures, after weights have moved; their lengths and their numbers of entries as well."""
     supernet = make()
     anchor = weights_now(supernet)
     rows = supernet.space.sample(100, np.random.default_rng(0))
-    before = [joined(supernet, row) for row in rows]
+    before = [joined(supernet, row, fixed) for row in rows]
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in supernet.parameters():
             noise = torch.randn(parameter.shape, generator=generator)
             parameter += torch.rand((), generator=generator) * parameter.std(correction=0) * noise
-    after = [joined(supernet, row) for row in rows]
-    found = Rotation(supernet, anchor)
-    cosines = [float(then @ now / (then.norm() * now.norm())) for then, now in zip(before, after, strict=True)]
-    np.testing.assert_allclose(found(rows), np.arccos(cosines), rtol=1e-9)
+    after = [joined(supernet, row, fixed) for row in rows]
+    found = Rotation(supernet, anchor, fixed=fixed)
+    norms = [(float(then @ now), float(then.norm() * now.norm())) for then, now in zip(before, after, strict=True)]
+    cosines = [dot / norm if norm else 1.0 for dot, norm in norms]
+    np.testing.assert_allclose(found(rows), np.arccos(np.minimum(cosines, 1)), rtol=1e-9, atol=1e-7)
     np.testing.assert_allclose(found.magnitude(rows), [float(now.norm()) for now in after], rtol=1e-9)
     np.testing.assert_array_equal(found.entries(rows), [len(now) for now in after])
     assert np.ptp(found(rows)) > 0.01
