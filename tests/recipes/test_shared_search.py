@@ -94,7 +94,6 @@ def test_another_search_is_refused_and_leaves_nothing(server, table, tmp_path):
     assert len(trials) == 60
 
 
-@pytest.mark.serial
 def test_the_second_worker_takes_the_latency_that_the_first_measured(tmp_path):
     """On SQLite: one table, one budget, and one winner, although each machine would measure something else."""
     url = f"sqlite:///{tmp_path}/study.db"

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.serial
 ROOT = Path(__file__).parents[2]
 FOREIGN = "raise SystemExit('the package of the working folder')"
 
