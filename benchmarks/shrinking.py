@@ -42,7 +42,7 @@ from supernet.shrinking.rotation import weights_now
 from supernet.training.sandwich import weights
 
 EPOCHS, LOOKED, LEFT, KEPT_OPTIONS, PICKED_FROM = 48, (2, 10, 48), 200, 10, 100
-RANKED, RANDOM_SHRINKS = 300, 50
+RANKED, RANDOM_SHRINKS, ALIKE = 300, 50, 40  # chains next to each other by parameters
 WITHIN = ("angle", "angle with fixed weights", "magnitude", "entries")
 Floats = np.ndarray
 Score = Callable[[Population], Floats]
@@ -144,8 +144,9 @@ def of_chains(images: ImageData, table: Table, seed: int) -> dict[str, Any]:
         scores = scores_of(network, images, anchor)
         found[f"tau after {epoch}"] = told(scores, networks[some], truth[some])
         if epoch == within.EPOCHS:
-            groups = np.round(scores["parameters"](networks)).astype(np.int64)
-            found["tau within networks of as many parameters"] = {
+            order = scores["parameters"](networks).argsort().argsort()
+            groups = order // ALIKE
+            found["tau within networks of about as many parameters"] = {
                 name: round(mean_within(scores[name](networks), truth, groups), 3) for name in WITHIN
             }
 
