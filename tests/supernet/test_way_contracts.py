@@ -29,7 +29,7 @@ def narrowing(supernet):
     return Shrinking(stop_size=20, pool=10)
 
 
-WAY_MAKES = {**{name: entry.make for name, entry in WAYS.items()}, "bins": bins, "taught": taught, "narrowing": narrowing}
+WAY_MAKES = {**{name: entry.make for name, entry in WAYS.items()}, "bins": bins, "taught": taught, "shrinking": narrowing}
 
 
 ALONE = [c for c in t.WAY_CHECKS if c is not t.team_of_two_equals_one]
