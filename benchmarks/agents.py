@@ -72,7 +72,7 @@ KINDS: dict[str, Callable[[SearchSpace], Agents]] = {
 }
 
 
-def additive(seed: int, drift: float = 0.0) -> tuple[Callable[[npt.NDArray[np.int64], int], Floats], Floats]:
+def additive(seed: int) -> tuple[Callable[[npt.NDArray[np.int64], int], Floats], Floats]:
     """A game: losses of plays at a round, without noise and drift subtracted; and what every option costs."""
     costs = np.random.default_rng(seed).random((AGENTS, OPTIONS)) / AGENTS
 

@@ -40,7 +40,7 @@ def darts(
 
     The strongest operators make the derived network, which is trained on its own beside a few drawn from the weights; the best of them is
     written to the run folder: model.pt, model.onnx, result.json, report.html; study.log has what was derived after every epoch. It is
-    `factorized` with one activation. On small images the weights tend to pooling and skip connections (docs/evidence/factorized.md).
+    `factorized` with one activation. What it derives on small images: docs/evidence/factorized.md.
 
     Example: evonas darts --data digits --budget macs=60% --epochs 30 --out runs/darts
     """

@@ -12,7 +12,7 @@ networks of the same budget, trained as it is: the paper's own baseline.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -83,15 +83,14 @@ def manas(
         settings = c.settings(space, channels, cells, images.image_shape, {"operators": list(POOLS["darts"]), "own_cells": True})
         supernet = supernet_of(space, images.image_shape, len(images.classes), **settings, seed=asked.seed)
         way = AgentPaths(supernet.space, agents=agents, held_out=HELD_OUT)
-        rate = o.rate_by_size(images.image_shape) if lr is None else lr
-        training: dict[str, Any] = {"batch_size": batch_size, "lr": rate, "weight_decay": 5e-4, "seed": asked.seed, "device": where}
+        training = c.training(batch_size, lr, images.image_shape, asked.seed, where)
         job = OneShot(
             supernet=supernet,
             family=space,
             space=settings,
             way=way,
             explorer=lambda limits: DistributionExplorer(supernet.space, limits, distribution=way.agents.distribution, seed=asked.seed),
-            training={**training, "epochs": epochs, "lr": rate * (OWN_CELLS_RATE if space == "darts" else 1)},
+            training={**training, "epochs": epochs, "lr": training["lr"] * (OWN_CELLS_RATE if space == "darts" else 1)},
             retraining={**training, "epochs": retrain_epochs or epochs, "average": AVERAGE},
             costs=costs.counted(supernet.space, supernet.parts()),
             trained_as={"family": space, "agents": agents},

@@ -13,7 +13,7 @@ what the evaluator recommended after every epoch.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -88,8 +88,7 @@ def setn(
         settings = c.settings(space, channels, cells, images.image_shape, {"operators": list(POOLS["setn"])})
         supernet = supernet_of(space, images.image_shape, len(images.classes), **settings, seed=asked.seed)
         way = SelfEvaluated(supernet.space, held_out=HELD_OUT, evaluator_lr=evaluator_lr, warmup=WARMUP, seed=asked.seed)
-        rate = o.rate_by_size(images.image_shape) if lr is None else lr
-        training: dict[str, Any] = {"batch_size": batch_size, "lr": rate, "weight_decay": 5e-4, "seed": asked.seed, "device": where}
+        training = c.training(batch_size, lr, images.image_shape, asked.seed, where)
         job = OneShot(
             supernet=supernet,
             family=space,
@@ -98,7 +97,7 @@ def setn(
             explorer=lambda limits: DistributionExplorer(
                 supernet.space, limits, distribution=way.evaluator.distribution(supernet.space), mode=mode, seed=asked.seed
             ),
-            training={**training, "epochs": epochs, "final_lr": FINAL_RATE * rate},
+            training={**training, "epochs": epochs, "final_lr": FINAL_RATE * training["lr"]},
             retraining={**training, "epochs": retrain_epochs or epochs, "average": AVERAGE},
             costs=costs.counted(supernet.space, supernet.parts()),
             trained_as={"family": space, "evaluator_lr": evaluator_lr},

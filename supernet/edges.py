@@ -72,25 +72,18 @@ class FactorizedEdge(nn.Module):
             raise unknown("form", form, FORMS)
         self.form = form
         self.offered = (tuple(operators), tuple(activations))
-        self.operators = nn.ModuleDict()
         self.outer = ActivationPool(activations)  # before or after an operator: the same for all of them
-        self._options: list[nn.Module | None] = []
         there = {
             name: _Segments(module, activations) if takes_activation(module) else module
             for name, module in operators.items()
             if module is not None
         }
         self.operators = registered(there)
-        self._options = [there.get(name) for name in operators]
-
-    @property
-    def options(self) -> tuple[nn.Module | None, ...]:
-        """The operators, None for those that cut the edge."""
-        return tuple(self._options)
+        self.options: tuple[nn.Module | None, ...] = tuple(there.get(name) for name in operators)
 
     def chosen(self, operator: int, activation: int) -> nn.Module | None:
         """The operator with an activation; None where it cuts the edge."""
-        option = self._options[operator]
+        option = self.options[operator]
         if not isinstance(option, _Segments):
             return option
         outer = self.outer[activation]
@@ -99,7 +92,7 @@ class FactorizedEdge(nn.Module):
 
     def mixture(self, x: Tensor, weights: Tensor, activations: Tensor) -> Tensor:
         """The weighted sum of all operators that are there, with all activations."""
-        weighed = zip(weights, self._options, weights.tolist(), strict=True)
+        weighed = zip(weights, self.options, weights.tolist(), strict=True)
         kept = [(weight, option) for weight, option, value in weighed if option is not None and value != 0]
         active = [(weight, option) for weight, option in kept if isinstance(option, _Segments)]
         made = [weight * option(x) for weight, option in kept if not isinstance(option, _Segments)]

@@ -141,8 +141,8 @@ class CoordinateDescentExplorer(Explorer):
             if not able.any():
                 step /= 2
                 continue
-            before = at.get(begun - 1) if len(way) == 1 else next((i for i in at.values() if tuple(history.population[i]) == way[-1]), None)
-            accuracy = history.scores[before] if before is not None and np.isfinite(history.scores[before]) else scores[able].max()
+            known = history.scores[(history.population == way[-1]).all(axis=1)]
+            accuracy = known[0] if len(known) and np.isfinite(known[0]) else scores[able].max()
             lost = (accuracy - scores[able] + LOST) / (resource - resources[able] + SAVED)
             way.append(tuple(rows[able][lost.argmin()].tolist()))
             step *= self.decay
@@ -156,12 +156,7 @@ class CoordinateDescentExplorer(Explorer):
             rows = np.repeat(np.array(descent.way[-1:]), count, axis=0)
         else:  # there: the last steps once more, from networks along the way
             rows = np.array(descent.way[:-1])[rng.integers(len(descent.way) - 1, size=count)]
-        rank = [np.argsort(order) for order in self._order]
-        place = np.full(max(map(len, (choice.options for choice in self.space.choices))) + 1, 0)
-        levels = np.zeros_like(rows)
-        for column, (order, ranks) in enumerate(zip(self._order, rank, strict=True)):
-            place[order[ranks]] = ranks
-            levels[:, column] = place[rows[:, column]]
+        levels = np.stack([(column[:, None] == order).argmax(axis=1) for column, order in zip(rows.T, self._order, strict=True)], axis=1)
         last = np.array([len(order) - 1 for order in self._order])
         if self.together == 1:
             chosen = np.zeros(rows.shape, dtype=bool)

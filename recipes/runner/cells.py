@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+import torch
 import typer
 
 from evonas.errors import UsageError, unknown
+from recipes.runner import options as o
 
 SPACES = ("nasbench201", "darts")
 SMALL_IMAGES = 24  # pixels
@@ -54,3 +56,9 @@ def settings(
     if cells is not None and cells < 3:
         raise UsageError(f"Got --cells {cells}; expected at least 3 for the space darts, two of which halve the map.")
     return {"channels": first, "cells": cells or (3 if small else 8), **of_darts}
+
+
+def training(batch_size: int, lr: float | None, image_shape: tuple[int, int, int], seed: int, device: torch.device) -> dict[str, Any]:
+    """Settings that supernets of cells and their winners are trained with; the learning rate by the image size unless told."""
+    rate = o.rate_by_size(image_shape) if lr is None else lr
+    return {"batch_size": batch_size, "lr": rate, "weight_decay": 5e-4, "seed": seed, "device": device}

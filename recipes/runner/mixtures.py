@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import typer
@@ -13,7 +13,6 @@ from evonas import Budget, DistributionExplorer
 from evonas.space import Population
 from predictors import costs
 from recipes.runner import cells as c
-from recipes.runner import options as o
 from recipes.runner.asked import AskedOneShot
 from recipes.runner.final_training import AVERAGE
 from recipes.runner.one_shot import OneShot, one_shot
@@ -71,8 +70,7 @@ def search_mixtures(
         way = LearnedMixtures(
             supernet.space, held_out=HELD_OUT, keep=keep or None, warmup=warmup, architecture_lr=architecture_lr, seed=asked.seed
         )
-        rate = o.rate_by_size(images.image_shape) if lr is None else lr
-        training: dict[str, Any] = {"batch_size": batch_size, "lr": rate, "weight_decay": 5e-4, "seed": asked.seed, "device": where}
+        training = c.training(batch_size, lr, images.image_shape, asked.seed, where)
 
         def derived(limits: Budget) -> Population:
             row = np.array([way.weights.derived(supernet, keep or None)])

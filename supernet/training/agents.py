@@ -7,8 +7,8 @@ told. Only that path is ever in memory, so that every cell of a network may diff
 Open in the paper and decided: held-out losses are taken with the statistics of their batch; what is recommended is every agent's most
 probable option. Departures: paths that lead from no input to the output are drawn again; loss with label smoothing.
 
-Regret is told after every epoch, on the same held-out images: what paths that the agents draw lose on average beyond the recommended one,
-as a share of what uniform ones lose beyond it (0: as good as the recommendation, 1: as bad as chance).
+Regret follows from what is recorded after every epoch: the mean losses, on the same held-out images, of paths that the agents draw, of
+uniform ones, and of the recommended one.
 """
 
 from __future__ import annotations
