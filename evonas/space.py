@@ -24,7 +24,7 @@ Architecture: TypeAlias = tuple[int, ...]
 Population: TypeAlias = npt.NDArray[np.int64]
 
 LARGEST_ENUMERATION = 1 << 22
-IDLE = ("identity", "skip", "skip_connect", "none")  # names of options that do nothing
+IDLE = ("identity", "skip", "skip_connect", "none", "0")  # names of options that do nothing
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,14 @@ from supernet.loading import load
 from supernet.operators import InvertedResidual, Residual, SqueezeExcite, conv_bn
 from supernet.shrinking.rotation import Rotation
 from supernet.shrinking.rounds import Shrinking
-from supernet.spaces import cream, darts, macro, mbconv, nasbench201, pnas_cells, quantised, shuffle, skip_cells, space, two_node
+from supernet.spaces import bypass, cream, darts, macro, mbconv, nasbench201, pnas_cells, quantised, shuffle, skip_cells, space, two_node
 from supernet.training.agents import AgentPaths
 from supernet.training.binned import BinnedPaths
 from supernet.training.fair import FairPaths
 from supernet.training.learned_mixtures import LearnedMixtures
 from supernet.training.loop import train
 from supernet.training.ordered import OrderedPaths
+from supernet.training.ordered_dropout import OrderedDropout
 from supernet.training.prioritised import PrioritisedPaths
 from supernet.training.self_evaluated import SelfEvaluated
 from supernet.training.standalone import StandAlone, TrainedFitness
@@ -41,6 +42,7 @@ __all__ = [
     "InvertedResidual",
     "LearnedMixtures",
     "Mixture",
+    "OrderedDropout",
     "OrderedPaths",
     "Part",
     "PathsBlock",
@@ -55,6 +57,7 @@ __all__ = [
     "UniformPaths",
     "WarmUp",
     "accuracy",
+    "bypass",
     "conv_bn",
     "cream",
     "darts",

@@ -76,7 +76,12 @@ class Block(nn.Module):
         name: short name inside the network, such as "stage0_block1".
         reads: names of the choices it reads, in the order in which it takes their options.
         shaped_by: those of them on which the shape that it hands on depends; usually none.
+
+    Attributes:
+        masked_by: those whose options `per_image` takes for every image in one pass; others split the batch.
     """
+
+    masked_by: tuple[str, ...] = ()
 
     def __init__(self, name: str, reads: Sequence[str] = (), shaped_by: Sequence[str] = ()) -> None:
         super().__init__()
@@ -155,8 +160,8 @@ class Block(nn.Module):
         if self.training and dist.is_initialized() and dist.get_world_size() > 1:
             raise UsageError("An architecture for every image is trained in one process; run this without torchrun.")
         rows = [np.flatnonzero(group.ravel() == kind) for kind in range(len(kinds))]
-        found = [self(_images(x, row), *kind) for row, kind in zip(rows, kinds.tolist(), strict=True)]
-        return _joined(found, np.argsort(np.concatenate(rows)))
+        found = [self(images_of(x, row), *kind) for row, kind in zip(rows, kinds.tolist(), strict=True)]
+        return joined(found, np.argsort(np.concatenate(rows)))
 
     def hands_on(self, *options: int, input_shape: Shape) -> Shape:
         """The shape of what the next block gets. Found by running a copy once for every combination of options of `shaped_by`."""
@@ -307,14 +312,15 @@ def shape_of(value: Value) -> Shape:
     return tuple(value.shape[1:]) if isinstance(value, Tensor) else tuple(map(shape_of, value))
 
 
-def _images(value: Value, rows: npt.NDArray[np.int64]) -> Value:
+def images_of(value: Value, rows: npt.NDArray[np.int64]) -> Value:
+    """Of a value of many images, those of some positions."""
     if isinstance(value, Tensor):
         return value[torch.from_numpy(rows).to(value.device)]
-    return tuple(_images(part, rows) for part in value)
+    return tuple(images_of(part, rows) for part in value)
 
 
-def _joined(values: Sequence[Value], order: npt.NDArray[np.int64]) -> Value:
+def joined(values: Sequence[Value], order: npt.NDArray[np.int64]) -> Value:
     """Groups of images one after another, and then in another order."""
     if isinstance(values[0], Tensor):
-        return _images(torch.cat(list(values)), order)
-    return tuple(_joined(parts, order) for parts in zip(*values, strict=True))
+        return images_of(torch.cat(list(values)), order)
+    return tuple(joined(parts, order) for parts in zip(*values, strict=True))

@@ -40,7 +40,7 @@ from recipes.runner.peers import tell, train_peers
 from recipes.runner.progress import say, show_images
 from recipes.runner.recorded import recorder
 from recipes.runner.run_folder import RunFolder, keep_copy
-from recipes.runner.scoring import REFERENCE, scored_by
+from recipes.runner.scoring import REFERENCE, ranked_by, scored_by
 from recipes.runner.teacher import LARGEST, NONE, appointed, given
 from supernet import ImageData, InheritedFitness, StandAlone, accuracy, train
 from supernet.chain import ChainSupernet
@@ -153,7 +153,7 @@ def one_shot(job: OneShot, images: ImageData, asked: AskedOneShot) -> None:
             "space": {k: v for k, v in identity.items() if k != "data"},
             "explorer": type(explorer).__name__,
         }
-        search |= {"seed": asked.seed, "evaluations": asked.evaluations, movements.RANKED_BY: "fused likelihood"}
+        search |= {"seed": asked.seed, "evaluations": asked.evaluations, movements.RANKED_BY: ranked_by(explorer)}
         foretold = {} if is_initialized() else foretell(run, _foretold(job, images, asked, limits), dry=asked.dry_run)
         if asked.dry_run:
             return
@@ -226,6 +226,8 @@ def _searched(
     found, control = movements.search_beside_random(
         explorer, fitness, reference, studies, asked.evaluations, shared=asked.storage is not None
     )
+    if not explorer.keeps_budget and not (explorer.recommend(found.history) >= len(explorer.first)).any():
+        say(f"note: the search did not come down to the budget in {found.evaluations} evaluations; what is left was made by hand")
     chosen = choose(run, explorer, found, studies[0], measuring(job, images, limits, asked), by_hand, wanted=asked.finalists)
     return explorer, chosen, movements.best_of(studies[1], control)
 
@@ -259,7 +261,8 @@ def _finals(
     measure = measuring(job, images, limits, asked)
     peers = train_peers(run, training, asked.peers, supernet.space, limits.budget, measure, finish, asked.seed, where)
     training.done()
-    said = tell(tested, max(entry["score"] for entry in chosen["tried"]), baseline, peers)  # the winner may be one made by hand
+    # the winner may be one made by hand
+    said = tell(tested, max(entry["score"] for entry in chosen["tried"]), baseline, peers, ranked_by(explorer))
     if shared:
         patiently(lambda: keep_copy(run.path, studies), say)
 

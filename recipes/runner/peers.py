@@ -16,6 +16,7 @@ from evonas.space import Architecture, SearchSpace
 from recipes.runner.final_training import FinalTraining
 from recipes.runner.progress import say
 from recipes.runner.run_folder import RunFolder
+from recipes.runner.scoring import IN_WORDS
 from supernet.evaluation import accuracy
 
 TRIED_FOR_EACH = 20
@@ -84,21 +85,21 @@ def standing(winner: float, peers: list[dict[str, Any]]) -> str:
     return f"ahead of {ahead} of {len(peers)} random networks of its budget; {figures}"
 
 
-def beside_random(score: float, control: Mapping[str, Any]) -> str:
+def beside_random(score: float, control: Mapping[str, Any], ranked_by: str) -> str:
     """Whether the search beat its random baseline, in a sentence."""
     count, best = control["evaluations"], control["score"]
     if best is None:
         return "Random search found no network to compare with."
     verdict = "beat" if score > best else "did not beat"
     return (
-        f"The search {verdict} random search with as many evaluations ({count}): its best score (likelihood with inherited weights, fused "
-        f"with MACs, in standard deviations) is {score:.2f} against {best:.2f}; --peers N trains N random networks of the budget as the "
+        f"The search {verdict} random search with as many evaluations ({count}): its best score ({IN_WORDS[ranked_by]}) "
+        f"is {score:.2f} against {best:.2f}; --peers N trains N random networks of the budget as the "
         f"winner was, which says more."
     )
 
 
-def tell(winner: float, score: float, control: Mapping[str, Any], peers: list[dict[str, Any]]) -> str:
+def tell(winner: float, score: float, control: Mapping[str, Any], peers: list[dict[str, Any]], ranked_by: str) -> str:
     """One sentence on what the search was worth; printed, and part of the report."""
-    sentence = standing(winner, peers) if peers else beside_random(score, control)
+    sentence = standing(winner, peers) if peers else beside_random(score, control, ranked_by)
     say(sentence)
     return sentence

@@ -1,4 +1,7 @@
-"""What a search ranks networks by: the likelihood with inherited weights, fused with cheap scores against a reference that stays."""
+"""What a search ranks networks by: the likelihood with inherited weights, fused with cheap scores against a reference that stays.
+
+An explorer that walks through networks that break the budget is told the likelihood alone: fused scores are scaled by networks within.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from evonas.budget import Cost
 from evonas.files import read_json, write_json
 from evonas.fusion import Both, FusedFitness
 from evonas.sampling import draw_feasible
+from evonas.search import Fitness, Scored
 from evonas.space import Population
 from evonas.storage import patiently
 from evonas.study import agree, agreed
@@ -20,15 +24,20 @@ from recipes.runner.progress import bar, say
 from recipes.runner.run_folder import RunFolder
 from supernet.fitness import InheritedFitness
 
+FUSED, PLAIN = "fused likelihood", "likelihood"
+IN_WORDS = {
+    FUSED: "likelihood with inherited weights, fused with MACs, in standard deviations",
+    PLAIN: "log-likelihood with inherited weights, in nats",
+}
 REFERENCE = 512  # networks that scores are scaled by, at most
 
 
 def scored_by(
     run: RunFolder, fitness: InheritedFitness, cheap: Sequence[Cost], explorer: Explorer, study: optuna.Study, evaluations: int
-) -> tuple[FusedFitness, Population]:
+) -> tuple[Fitness, Population]:
     """What the search ranks networks by: likelihood, fused with cheap scores against a reference population, into `reference.json`.
 
-    The reference is drawn once from the networks that keep the budget; the likelihoods that the first worker of a search gave it are
+    It is not fused where the explorer does not keep the budget. The reference is drawn once from the networks that keep the budget; the likelihoods that the first worker of a search gave it are
     those of all. It is what random search begins with, so that it costs nothing.
     """
     path, wanted = run / "reference.json", min(REFERENCE, evaluations)
@@ -44,7 +53,23 @@ def scored_by(
         entries = zip(named, *scores, strict=True)
         write_json(path, [{"architecture": names, "accuracy": one, "likelihood": other} for names, one, other in entries])
     known = np.array([[entry["accuracy"], entry["likelihood"]] for entry in read_json(path)], dtype=np.float64).reshape(-1, 2)
-    return FusedFitness(remembering(fitness.both, rows, known), cheap, rows, known[:, 1]), rows
+    both = remembering(fitness.both, rows, known)
+    return FusedFitness(both, cheap, rows, known[:, 1]) if explorer.keeps_budget else likely(both), rows
+
+
+def ranked_by(explorer: Explorer) -> str:
+    """What that is, by name."""
+    return FUSED if explorer.keeps_budget else PLAIN
+
+
+def likely(both: Both) -> Fitness:
+    """The likelihood as a fitness, with the accuracy beside it."""
+
+    def score(population: Population) -> Scored:
+        accuracy, likelihood = both(population)
+        return Scored(likelihood, {"accuracy": accuracy, "likelihood": likelihood})
+
+    return score
 
 
 def remembering(both: Both, rows: Population, known: npt.NDArray[np.float64]) -> Both:

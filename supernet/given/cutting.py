@@ -21,6 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from supernet.given.anatomy import Anatomy
 from supernet.given.channels import Integers
+from supernet.slicing import middle
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Path(nn.Module):
                     for dimension in dimensions:
                         part = self._take(part, name, dimension, counts)
                     if local == "weight" and prefix in self._cut.kernels:
-                        part = centre(part, self._cut.kernels[prefix])
+                        part = middle(part, self._cut.kernels[prefix])
                     parts[name] = part
                     if not learned and (positions := self._positions(name, 0, counts, value.device)[0]) is not None:
                         copies.append((value, positions, part))
@@ -146,12 +147,6 @@ def kept_groups(anatomy: Anatomy, weight: str, module: nn.Conv2d, counts: Intege
     """Groups of a grouped or depthwise convolution where so many classes are kept."""
     kept = len(anatomy.owners[weight, 0].kept(counts))
     return kept * module.groups // module.out_channels
-
-
-def centre(weight: Tensor, size: int) -> Tensor:
-    """The middle of a kernel."""
-    edge = (weight.shape[-1] - size) // 2
-    return weight[..., edge : edge + size, edge : edge + size] if edge else weight
 
 
 def centred_padding(module: nn.Conv2d, size: int) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from supernet.spaces.bypass import bypass
 from supernet.spaces.cream import cream
 from supernet.spaces.darts import darts
 from supernet.spaces.layout import Layout, Stage
@@ -23,6 +24,7 @@ __all__ = [
     "PnasFamily",
     "SkipFamily",
     "Stage",
+    "bypass",
     "cream",
     "darts",
     "macro",

@@ -25,7 +25,7 @@ from supernet.data import Batch, Part, Share
 from supernet.depthwise import fast_depthwise
 from supernet.device import autocast, place
 from supernet.evaluation import left_as_it_was
-from supernet.slicing import WideConv
+from supernet.slicing import WideConv, WideNorm
 from supernet.training import team
 from supernet.training.average import AveragedWeights
 from supernet.training.checkpoint import load_checkpoint, resume, save_checkpoint, set_space
@@ -200,7 +200,7 @@ def _optimizer(network: nn.Module, way: Way, lr: float, momentum: float, weight_
     groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]
     if own := list(way.parameters()):
         groups.append({"params": own, "weight_decay": 0.0})
-    return PathSGD(groups, lr, momentum, [module for module in network.modules() if isinstance(module, WideConv)])
+    return PathSGD(groups, lr, momentum, [module for module in network.modules() if isinstance(module, WideConv | WideNorm)])
 
 
 def _set_aside(part: Part, share: float, seed: int) -> tuple[Part, Part | None]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.optim.sgd import sgd
 
-from supernet.slicing import WideConv
+from supernet.slicing import WideConv, WideNorm
 
 
 class PathSGD(torch.optim.SGD):
@@ -24,12 +24,12 @@ class PathSGD(torch.optim.SGD):
         groups: parameters, or groups of them with a weight decay (and a learning rate) each.
         lr: learning rate.
         momentum: positive.
-        wide: convolutions that paths use in parts.
+        wide: convolutions and norms that paths use in parts.
     """
 
-    def __init__(self, groups: Any, lr: float, momentum: float, wide: Iterable[WideConv] = ()) -> None:
+    def __init__(self, groups: Any, lr: float, momentum: float, wide: Iterable[WideConv | WideNorm] = ()) -> None:
         super().__init__(groups, lr=lr, momentum=momentum)
-        self._wide = {id(convolution.weight): convolution for convolution in wide}
+        self._wide = {id(parameter): layer for layer in wide for parameter in layer.parameters()}
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -54,12 +54,9 @@ class PathSGD(torch.optim.SGD):
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget gradients, and what was used."""
         super().zero_grad(set_to_none)
-        for convolution in self._wide.values():
-            convolution.forget()
+        for layer in self._wide.values():
+            layer.forget()
 
     def _part(self, parameter: Tensor, tensor: Tensor) -> Tensor:
-        convolution = self._wide.get(id(parameter))
-        if convolution is None or convolution.used is None:
-            return tensor
-        rows, columns = convolution.used
-        return tensor[:rows, :columns]
+        layer = self._wide.get(id(parameter))
+        return tensor if layer is None else layer.used_part(tensor)
