@@ -37,8 +37,8 @@ def scored_by(
 ) -> tuple[Fitness, Population]:
     """What the search ranks networks by: likelihood, fused with cheap scores against a reference population, into `reference.json`.
 
-    It is not fused where the explorer does not keep the budget. The reference is drawn once from the networks that keep the budget; the likelihoods that the first worker of a search gave it are
-    those of all. It is what random search begins with, so that it costs nothing.
+    It is not fused where the explorer does not keep the budget. The reference is drawn once from the networks that do; the likelihoods that
+    the first worker of a search gave it are those of all. It is what random search begins with, so that it costs nothing.
     """
     path, wanted = run / "reference.json", min(REFERENCE, evaluations)
     rows = draw_feasible(explorer.space, explorer.budget, wanted, np.random.default_rng([explorer.seed, 23]))
