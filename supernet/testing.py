@@ -232,7 +232,7 @@ def _small_steps(make: MakeWay) -> dict[str, Tensor]:
     """Weights and way after steps so small that rounding stays rounding."""
     supernet = small_supernet()
     way = make(supernet)
-    losses = _train(supernet, way, images=64, lr=0.002)
+    losses = _train(supernet, way, images=32, batch_size=16, lr=0.002)
     owned = {f"way: {name}": value for name, value in _tensors(way.state_dict()).items()}
     return {"losses": torch.tensor([list(found.values()) for found in losses]), **supernet.state_dict(), **owned}
 

@@ -115,6 +115,10 @@ class CoordinateDescentExplorer(Explorer):
         shares = [values[bound.cost] / bound.upper for bound in self.budget.bounds if np.isfinite(bound.upper)]
         return np.asarray(np.max(shares, axis=0))
 
+    def way(self, history: History) -> Population:
+        """The networks that the descent went through by these trials, the dearest first: shape (steps + 1, choices)."""
+        return np.array(self._descended(history, len(history.population)).way)
+
     def _levels(self) -> list[npt.NDArray[np.int64]]:
         """The options of every choice, the dearest first, by what they cost in the network of the first options."""
         base = np.array([[indices[0] for indices in self.space.allowed]])

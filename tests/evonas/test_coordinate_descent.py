@@ -59,8 +59,7 @@ def test_the_budget_is_met_with_a_latency_in_steps(seed):
     history = walked(explorer, found, 500)
     best = explorer.recommend(history)[0]
     assert found[1].feasible(history.population[[best]])[0]
-    descent = explorer._descended(history, 500)
-    assert explorer.resources(np.array(descent.way[-1:]))[0] <= 1
+    assert explorer.resources(explorer.way(history)[-1:])[0] <= 1
 
 
 def test_several_choices_a_step_keep_more_where_steps_are_large():

@@ -172,7 +172,6 @@ def killed_when(command, out, reached):
     assert process.wait() == -signal.SIGKILL, "the command had ended already"
 
 
-@pytest.mark.serial
 def test_killed_runs_end_like_an_undisturbed_one(table_file, tmp_path):
     """Three kills here, each in another movement, while another process does the same undisturbed; `benchmarks/kill.py` does many."""
     command = ["mobile", *SMALL, "--evaluations", "60", "--budget", "macs=700k", "--latency-table", table_file, "--out"]

@@ -57,7 +57,6 @@ def test_it_takes_one_file_of_moderate_length():
     assert len(SOURCE.read_text().splitlines()) <= 130
 
 
-@pytest.mark.serial
 def test_it_is_found_searched_delivered_and_goes_on_after_a_kill(elsewhere):
     listing, undisturbed = start(elsewhere, "list"), start(elsewhere, *COMMAND.replace("--out run", "--out whole").split())
     assert "sliced and bypassed widths" in listing.communicate(timeout=100)[0]
@@ -88,7 +87,7 @@ def test_it_is_found_searched_delivered_and_goes_on_after_a_kill(elsewhere):
 
 @pytest.mark.parametrize("check", SPACE_CHECKS, ids=lambda check: check.__name__)
 def test_the_space_keeps_the_contract(check, mine):
-    check(lambda: mine.bypass((1, 8, 8), 10))
+    check(lambda: mine.sliced((1, 8, 8), 10))
 
 
 @pytest.mark.parametrize("check", [c for c in WAY_CHECKS if c is not team_of_two_equals_one], ids=lambda check: check.__name__)
@@ -99,7 +98,7 @@ def test_the_way_keeps_the_contract(check, mine):
 @pytest.mark.serial
 def test_costs_with_a_running_state(mine, rng):
     """What a block costs depends on the channels that arrive: equal to counted costs, exact at both ends, fast."""
-    supernet = mine.bypass((1, 8, 8), 10, blocks=5)
+    supernet = mine.sliced((1, 8, 8), 10, blocks=5)
     parts = supernet.parts()
     population = supernet.space.sample(100, rng)
     for cost, count in ((macs(supernet.space, parts), count_macs), (params(supernet.space, parts), count_params)):
@@ -108,7 +107,7 @@ def test_costs_with_a_running_state(mine, rng):
         assert [cost(np.array([row]))[0] for row in cost.extremes(supernet.space)] == [everything.min(), everything.max()]
     ranges = profile(supernet.space, Budget({"macs": macs(supernet.space, parts)})).ranges
     assert ranges[0].exact
-    large = mine.bypass((1, 8, 8), 10, blocks=20)
+    large = mine.sliced((1, 8, 8), 10, blocks=20)
     cost, million = macs(large.space, large.parts()), large.space.sample(1_000_000, rng)
     begun = time.perf_counter()
     cost(million)

@@ -76,7 +76,6 @@ def test_workers_on_postgresql_train_once_and_end_with_one_winner(server, table,
     assert again.communicate(timeout=120)[1] == ""
 
 
-@pytest.mark.serial
 def test_another_search_is_refused_and_leaves_nothing(server, table, tmp_path):
     shared = ["--latency-table", str(table), "--storage", server.url]
     assert here("mobile", *RUN, *shared, "--study", "mine", "--out", tmp_path / "one").returncode == 0

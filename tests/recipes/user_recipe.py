@@ -76,8 +76,8 @@ class Head(FixedBlock):
         return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), alone)
 
 
-@space("bypass", summary="widths that are sliced or bypassed")
-def bypass(image_shape, classes, *, blocks=4, seed=0):
+@space("sliced", summary="widths that are sliced or bypassed")
+def sliced(image_shape, classes, *, blocks=4, seed=0):
     choices = tuple(Choice(f"block{i}.width", WIDTHS) for i in range(blocks))
     stem = FixedBlock("stem", nn.Sequential(nn.Conv2d(image_shape[0], 12, 3, padding=1, bias=False), nn.BatchNorm2d(12), nn.ReLU()))
     chain = [stem, *(BypassBlock(f"block{i}", choice, 12) for i, choice in enumerate(choices)), Head("head", AnyWidth(12, classes))]
@@ -100,13 +100,13 @@ def written(module, input_shape):
 def sandwich(asked: AskedOneShot, epochs: Annotated[int, typer.Option(help="Epochs of the supernet.", min=1)] = 10) -> None:
     """Search widths that are sliced or bypassed, under a bound on what blocks write (elements) or on MACs."""
     where, images = pick_device(asked.device), load(asked.data)
-    supernet = bypass(images.image_shape, len(images.classes), seed=asked.seed)
+    supernet = sliced(images.image_shape, len(images.classes), seed=asked.seed)
     parts = supernet.parts()
     elements = tabulate(supernet.space, [part for part in parts if part.name.startswith("block")], written)
     training = {"epochs": epochs, "batch_size": 64, "seed": asked.seed, "device": where}
     job = OneShot(
         supernet=supernet,
-        family="bypass",
+        family="sliced",
         space={},
         way=Ends(),
         explorer=lambda limits: EvolutionExplorer(supernet.space, limits, seed=asked.seed),

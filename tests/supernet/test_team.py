@@ -41,7 +41,7 @@ def test_a_batch_that_does_not_divide_is_refused(monkeypatch):
 
 @pytest.mark.serial
 def test_a_recipe_ends_with_the_same_network_whoever_helps(tmp_path):
-    """`evonas mobile` alone and with two processes: supernet, search and winner agree; a second start goes on from what is there."""
+    """`evonas mobile` alone and with two processes: supernet, search and winner agree."""
     import json
 
     space = mbconv((1, 8, 8), 10, depths=(1, 1, 1)).space
@@ -60,10 +60,9 @@ def test_a_recipe_ends_with_the_same_network_whoever_helps(tmp_path):
         return json.loads((tmp_path / name / "result.json").read_text())
 
     alone, together = start("alone"), start("together", *torchrun(2))
-    results = [result("alone", alone), result("together", together), result("together", start("together", *torchrun(2)))]
+    results = [result("alone", alone), result("together", together)]
     assert results[0]["architecture"] == results[1]["architecture"]
     assert results[0]["accuracy"] == pytest.approx(results[1]["accuracy"], abs=0.01)
-    assert {**results[1], "onnx_difference": 0} == {**results[2], "onnx_difference": 0}
     weights = [torch.load(tmp_path / name / "supernet.pt")["network"] for name in ("alone", "together")]
     for name, value in weights[0].items():
         torch.testing.assert_close(weights[1][name], value, rtol=1e-3, atol=1e-3, msg=name)
