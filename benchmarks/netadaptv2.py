@@ -12,8 +12,8 @@
                         supernet, search and retraining, and the winner
 
 The synthetic problem: layer i has a width of 0, .1, ..., 1 of its full one, costs w_i c_i with c_i uniform in [.5, 1.5], and gives
-g_i sqrt(w_i) with g_i uniform in [.2, 1]; interactions add .3 n_i w_i w_(i+1) with n_i standard normal. Accuracy is the sum over that of the
-full network.
+g_i sqrt(w_i) with g_i uniform in [.2, 1]; interactions add .3 n_i w_i w_(i+1) with n_i standard normal. Accuracy is the sum over that of
+the full network.
 
     OMP_NUM_THREADS=1 python benchmarks/netadaptv2.py --data cifar16.npz
 """
