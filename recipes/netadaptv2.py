@@ -1,8 +1,9 @@
 """NetAdaptV2: a supernet of widths, depths and kernels trained by ordered dropout, and a walk down from its largest network to the budget.
 
 Yang, Liao and Sze, "NetAdaptV2: Efficient Neural Architecture Search with Fast Super-Network Training and Architecture Optimization", 2021,
-arXiv 2104.00031: channel-level bypass connections (`supernet.bypass`), ordered dropout (`supernet.training.ordered_dropout`), multi-layer
-coordinate descent (`evonas.explorers.coordinate_descent`). The budget is a black box: MACs, a table, or what this host measures.
+arXiv 2104.00031: channel-level bypass connections (`supernet.bypass_block`), ordered dropout (`supernet.training.ordered_dropout`), and
+multi-layer coordinate descent (`evonas.explorers.coordinate_descent`). The budget is a black box: MACs, a table, or what this host
+measures.
 
 Departures: candidates are ranked by the likelihood of the labels, finer than accuracy; the best few of the networks at the budget, and what
 one would try by hand, are trained a little before one of them is chosen.

@@ -19,7 +19,7 @@ import torch
 import typer
 from torch import nn
 
-from evonas import EXPLORERS, Budget, EvolutionExplorer, Explorer, ScreenedExplorer
+from evonas import EXPLORERS, Budget, CoordinateDescentExplorer, EvolutionExplorer, Explorer, ScreenedExplorer
 from evonas.budget import Cost
 from evonas.errors import unknown
 from evonas.space import Architecture, Population
@@ -44,7 +44,8 @@ from supernet.given import GivenSupernet, importance, sizes, source
 from supernet.given.greedy import by_importance, even
 from supernet.training.taught import TaughtPaths
 
-EVOLUTION = "evolution"
+EVOLUTION, DESCENT = "evolution", "coordinate-descent"
+STEPS, FIRST_STEP = 12, 0.1  # of a descent: a third of the evaluations are left when it has come down to half
 IMPORTANT_IMAGES, IMPORTANT_BATCH = 1024, 64  # training images that say which channels matter
 READING = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)  # what reading the weights takes, in shares of what the layers take by themselves
 BEYOND_CHANCE = 2.0  # times what guessing names: a network that names less is taken to be untrained
@@ -112,6 +113,8 @@ def shrink(
     finds the best of them under the budget; the winner is fine-tuned with the given network as its teacher, and written
     to the run folder: model.pt, model.onnx, result.json (channels by layer), report.html.
 
+    --explorer coordinate-descent walks down from the given network to the budget (NetAdapt), whose paths are then all trained.
+
     From Python the model may be a network in hand: evonas.find("photos", "latency=60%", recipe="shrink", model=network)
 
     Example: evonas shrink --model torchvision:mobilenet_v2 --weights mine.pt --data photos --budget latency=60% --out runs/small
@@ -138,6 +141,9 @@ def shrink(
     screening = screen(predictor, supernet) if explorer == EVOLUTION else None
 
     def proposer(limits: Budget) -> Explorer:
+        if explorer == DESCENT:
+            samples = max(asked.evaluations // STEPS, 2)
+            return CoordinateDescentExplorer(supernet.space, limits, seed=asked.seed, generation_size=samples, first_step=FIRST_STEP)
         if explorer != EVOLUTION:
             return EXPLORERS.pick(explorer).make(supernet.space, limits, asked.seed)
         evolution = EvolutionExplorer(supernet.space, limits, seed=asked.seed)
@@ -157,7 +163,7 @@ def shrink(
         family="given",
         space=settings,
         way=TaughtPaths(given.network),
-        way_within=lambda limits: TaughtPaths(given.network, budget=near(limits, whole)),
+        way_within=lambda limits: TaughtPaths(given.network, budget=None if explorer == DESCENT else near(limits, whole)),
         by_hand=lambda limits: np.concatenate([by_importance(supernet, matters, limits), even(supernet, limits)[:1]]),
         explorer=proposer,
         training={**training, "epochs": epochs},

@@ -3,7 +3,7 @@
 Guo et al., "Single Path One-Shot Neural Architecture Search with Uniform Sampling", 2019, arXiv 1904.00420, search channels this way;
 Yu et al., "Slimmable Neural Networks", 2018, arXiv 1812.08928, trained such networks first and gave every width batch-norm statistics
 of its own, as here: a channel that follows another number of channels has another distribution. Where widths are too many for that
-(`supernet.bypass`), a norm has the leading part as well, and statistics are taken anew for whatever is scored.
+(`supernet.bypass_block`), a norm has the leading part as well, and statistics are taken anew for whatever is scored.
 
 The middle of a kernel as a smaller one is that of Stamoulis et al., "Single-Path NAS", 2019, arXiv 1904.02877.
 """

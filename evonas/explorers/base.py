@@ -93,6 +93,14 @@ class Explorer(optuna.samplers.BaseSampler, ABC):
         """Positions in `history` of the scored trials, the one to deliver first. By score, unless the explorer knows better."""
         return history.scored
 
+    def unfinished(self, history: History) -> str:
+        """What is to be said of a search that ended before it came where it was going; nothing, unless the explorer goes somewhere.
+
+        Args:
+            history: all trials of the study.
+        """
+        return ""
+
     def attributes(self, number: int) -> dict[str, Any]:
         """What trial `number` carries beside its costs, as user attributes; nothing unless the explorer has something to say.
 

@@ -67,9 +67,9 @@ class CoordinateDescentExplorer(Explorer):
         budget: Budget | None = None,
         *,
         seed: int = 0,
-        generation_size: int = 100,
+        generation_size: int = 50,
         together: int | None = None,
-        first_step: float = 0.03,
+        first_step: float = 0.06,
         decay: float = 0.98,
         first: Sequence[Architecture] | Population = (),
     ) -> None:
@@ -116,17 +116,31 @@ class CoordinateDescentExplorer(Explorer):
         return np.asarray(np.max(shares, axis=0))
 
     def way(self, history: History) -> Population:
-        """The networks that the descent went through by these trials, the dearest first: shape (steps + 1, choices)."""
-        return np.array(self._descended(history, len(history.population)).way)
+        """The networks that the descent went through by all trials of a study, the dearest first: shape (steps + 1, choices)."""
+        ahead = len(self.first)
+        return np.array(self._descended(history.renumbered(-ahead), max(len(history.population) - ahead, 1)).way)
+
+    def unfinished(self, history: History) -> str:
+        """See `Explorer.unfinished`."""
+        left = float(self.resources(self.way(history)[-1:])[0])
+        return "" if left <= 1 else f"the descent ended at {left:.3g} times the budget; expected more evaluations, or larger steps"
 
     def _levels(self) -> list[npt.NDArray[np.int64]]:
-        """The options of every choice, the dearest first, by what they cost in the network of the first options."""
+        """The options of every choice, the dearest first, by what they cost in the dearest network.
+
+        That is found by taking the dearest option of every choice until nothing changes: what a kernel costs shows where there are filters.
+        """
         base = np.array([[indices[0] for indices in self.space.allowed]])
-        orders = []
-        for column, indices in enumerate(self.space.allowed):
-            rows = np.repeat(base, len(indices), axis=0)
-            rows[:, column] = indices
-            orders.append(np.array(indices)[np.argsort(-self.resources(rows), kind="stable")])
+        for _ in range(len(self.space) + 1):
+            orders = []
+            for column, indices in enumerate(self.space.allowed):
+                rows = np.repeat(base, len(indices), axis=0)
+                rows[:, column] = indices
+                orders.append(np.array(indices)[np.argsort(-self.resources(rows), kind="stable")])
+            dearest = np.array([[order[0] for order in orders]])
+            if (dearest == base).all():
+                break
+            base = dearest
         return orders
 
     def _descended(self, history: History, start: int) -> _Descent:

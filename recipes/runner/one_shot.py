@@ -226,8 +226,8 @@ def _searched(
     found, control = movements.search_beside_random(
         explorer, fitness, reference, studies, asked.evaluations, shared=asked.storage is not None
     )
-    if not explorer.keeps_budget and not (found.history.numbers[explorer.recommend(found.history)] >= len(explorer.first)).any():
-        say(f"note: the search did not come down to the budget in {found.evaluations} evaluations; what is left was made by hand")
+    if unfinished := explorer.unfinished(found.history):
+        say(f"note: {unfinished}")
     chosen = choose(run, explorer, found, studies[0], measuring(job, images, limits, asked), by_hand, wanted=asked.finalists)
     return explorer, chosen, movements.best_of(studies[1], control)
 

@@ -42,13 +42,15 @@ def weights_now(supernet: ChainSupernet) -> dict[str, Tensor]:
 
 
 class Rotation:
-    """The angles of a supernet's paths; a fitness.
+    """The angles of a supernet's paths: a fitness, and, as a cost, a cheap score for `evonas.fusion.FusedFitness`.
 
     Args:
         supernet: as it is now.
         anchor: its weights when training began, see `weights_now`.
         fixed: count what every path has (stem, classifier, reductions) as well, as the paper does.
     """
+
+    unit = "rad"
 
     def __init__(self, supernet: ChainSupernet, anchor: Mapping[str, Tensor], *, fixed: bool = False) -> None:
         self.space = supernet.space

@@ -1,6 +1,6 @@
 """The bypass space: a chain of inverted residuals with any share of their filters, down to none, and a free kernel.
 
-Yang, Liao and Sze, "NetAdaptV2", 2021, arXiv 2104.00031: width and depth are one dimension (`supernet.bypass`), kernels of 3, 5 and 7. All
+Yang, Liao and Sze, "NetAdaptV2", 2021, arXiv 2104.00031: width and depth are one dimension (`supernet.bypass_block`), kernels are free. All
 widths and kernels of a block are parts of one weight. The paper starts from MobileNetV3 with more filters and does not say how it divides
 them; here they are quarters, in multiples of 8 where those tell the quarters apart, and the layouts are those of `mbconv`.
 """
@@ -16,7 +16,7 @@ import numpy as np
 from evonas.errors import UsageError
 from evonas.space import Choice, Population, SearchSpace
 from supernet.blocks import Block, FixedBlock
-from supernet.bypass import BypassBlock, BypassHead
+from supernet.bypass_block import BypassBlock, BypassHead
 from supernet.chain import ChainSupernet
 from supernet.operators import conv_bn
 from supernet.spaces.layout import Layout, pick, with_stages

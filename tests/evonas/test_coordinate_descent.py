@@ -87,3 +87,21 @@ def test_what_makes_no_sense_is_refused():
     ):
         with pytest.raises(UsageError, match=message):
             make()
+
+
+def test_it_begins_with_the_dearest_network_also_where_a_choice_costs_nothing_without_another():
+    """A kernel costs where there are filters; the first options have none."""
+    space = SearchSpace(
+        tuple(Choice(f"{i}.{kind}", tuple(options)) for i in range(3) for kind, options in (("filters", "0123"), ("kernel", "357")))
+    )
+
+    class Filters:
+        unit = ""
+
+        def __call__(self, population):
+            return (population[:, ::2] * (1 + population[:, 1::2])).sum(axis=1).astype(float)
+
+    explorer = CoordinateDescentExplorer(space, Budget({"cost": Filters()}, ["cost=10"]))
+    history = walked(explorer, (space, explorer.budget, lambda population: population.sum(axis=1).astype(float)), 1)
+    assert history.population.tolist() == [[3, 2] * 3]
+    assert "the descent ended at 2.7 times the budget" in explorer.unfinished(history)

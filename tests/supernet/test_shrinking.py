@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from evonas import Budget, Choice, SearchSpace, UsageError
+from evonas.fusion import FusedFitness
 from evonas.space import Architecture
 from evonas.testing import TableCost
 from supernet import FairPaths, LearnedMixtures, Rotation, Shrinking, UniformPaths, darts, mbconv, nasbench201, train, two_node
@@ -205,3 +206,19 @@ def test_what_makes_no_sense_is_refused():
         with pytest.raises(UsageError, match=message):
             Shrinking(**settings)
     assert isinstance(Shrinking().inner, Way)
+
+
+def test_the_angle_is_a_cheap_score_that_a_likelihood_is_fused_with():
+    """Two networks of one likelihood are ranked by their angles; at equal angles by likelihood."""
+    supernet = mbconv((1, 8, 8), 4, depths=(1, 2, 1))
+    anchor = weights_now(supernet)
+    train(supernet, UniformPaths(), t.training_images(96), epochs=2, batch_size=32, lr=0.05)
+    angle, rows = Rotation(supernet, anchor), supernet.space.sample(40, np.random.default_rng(0))
+    likelihood = np.repeat(np.linspace(-2, -1, 20), 2)
+    fused = FusedFitness(lambda population: (likelihood, likelihood), [angle], rows, likelihood)(rows).scores
+    angles = angle(rows)
+    assert len(set(angles.tolist())) > 20
+    for i in range(0, 40, 2):
+        assert (fused[i] < fused[i + 1]) == (angles[i] < angles[i + 1])
+    alone = FusedFitness(lambda population: (likelihood, likelihood), [], rows, likelihood)(rows).scores
+    assert np.corrcoef(fused - alone, angles)[0, 1] > 0.9
