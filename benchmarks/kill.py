@@ -58,6 +58,7 @@ def layer(arriving, leaving, stride=1):
 def build():
     return nn.Sequential(layer(1, 32), layer(32, 64, 2), layer(64, 64), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
 """
+ONE_SHOT = ("mobile", "spos", "setn", "manas", "factorized", "abs", "netadaptv2", "cream", "shrink")
 COMPARED = {
     **dict.fromkeys(
         ("mobile", "spos", "setn", "manas", "factorized", "abs", "netadaptv2", "cream", "shrink"), (*WHAT, "teacher", "finalists", "peers")

@@ -5,7 +5,9 @@ CIFAR-10 at 16 pixels, single uniform paths:
   cells SEED    NAS-Bench-201, one cell a stage of 8, 16 and 32 channels, 48 epochs. After 2, 10 and 48 epochs 300 cells are ranked by
                 every score; in the end the space is shrunk by each of them from 30 options to 10, and 100 cells are scored to pick one
   abs SEED      the same, with the space shrunk by angles to 200 cells in the second half of the epochs, and a pick from what is left
-  chains SEED   NAS-Bench-Macro, 16 epochs; after 2, 8 and 16 of them 300 networks are ranked
+  once SEED     the same in a single round, after half of the epochs
+  by-accuracy SEED, by-parameters SEED    as abs, by other scores
+  chains SEED   NAS-Bench-Macro, 32 epochs; after 2, 16 and 32 of them 300 networks are ranked
 
 Controls: parameters of the operators, entries of the joined vector, its length (magnitude), and, in the whole space, cells of as many
 parameters ("within"). Rows and checkpoints are kept; run again to go on. Some five minutes a row on one core.
@@ -71,6 +73,7 @@ def main() -> None:
     parser.add_argument("--cells", type=Path, required=True, help="NAS-Bench-201, .npz")
     parser.add_argument("--chains", type=Path, required=True, help="NAS-Bench-Macro, the official JSON file or .npz")
     names = [*(f"{kind} {seed}" for seed in range(5) for kind in ("cells", "abs")), "chains 0", "chains 1"]
+    names += [*(f"once {seed}" for seed in range(3)), "by-accuracy 0", "by-parameters 0"]
     parser.add_argument("--only", nargs="+", default=names)
     parser.add_argument("--out", type=Path, default=Path("runs/benchmark_shrinking"))
     a = parser.parse_args()
@@ -80,7 +83,10 @@ def main() -> None:
     rows = Rows(a.out / "rows.jsonl")
     measures: dict[str, Callable[[int], dict[str, Any]]] = {
         "cells": partial(of_cells, images, cells),
-        "abs": partial(by_angle, images, cells),
+        "abs": partial(shrunk_while_trained, images, cells, {}),
+        "once": partial(shrunk_while_trained, images, cells, {"every": EPOCHS}),
+        "by-accuracy": partial(shrunk_while_trained, images, cells, {"score": "accuracy"}),
+        "by-parameters": partial(shrunk_while_trained, images, cells, {"score": "parameters"}),
         "chains": partial(of_chains, images, chains),
     }
     for name in a.only:
@@ -115,10 +121,10 @@ def of_cells(images: ImageData, table: Table, seed: int) -> dict[str, Any]:
     return found
 
 
-def by_angle(images: ImageData, table: Table, seed: int) -> dict[str, Any]:
+def shrunk_while_trained(images: ImageData, table: Table, settings: dict[str, Any], seed: int) -> dict[str, Any]:
     """A supernet whose space shrinks while it is trained, what is left, and a pick from that."""
     supernet = nasbench201(images.image_shape, cells=1, widths=WIDTHS, seed=seed)
-    way = Shrinking(UniformPaths(), stop_size=LEFT, seed=seed)
+    way = Shrinking(UniformPaths(), stop_size=LEFT, seed=seed, **settings)
     train(supernet, way, images.train, epochs=EPOCHS, seed=seed, **SETTINGS)
     left = connected(supernet.space, supernet.space.enumerate())
     return {
