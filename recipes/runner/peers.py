@@ -93,7 +93,7 @@ def beside_random(score: float, control: Mapping[str, Any], ranked_by: str) -> s
     verdict = "beat" if score > best else "did not beat"
     return (
         f"The search {verdict} random search with as many evaluations ({count}): its best score ({IN_WORDS[ranked_by]}) "
-        f"is {score:.2f} against {best:.2f}; --peers N trains N random networks of the budget as the "
+        f"is {score:.4g} against {best:.4g}; --peers N trains N random networks of the budget as the "
         f"winner was, which says more."
     )
 

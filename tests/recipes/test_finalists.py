@@ -138,4 +138,4 @@ def test_the_standing_is_said_in_words():
     peers = [{"test": value} for value in (0.60, 0.62, 0.64)]
     assert standing(0.63, peers) == "ahead of 2 of 3 random networks of its budget; 63.00 % against 62.00 +- 2.00 %"
     assert "The search did not beat random search" in beside_random(1.0, {"evaluations": 9, "score": 1.5}, FUSED)
-    assert "in standard deviations) is 2.00 against 1.50" in beside_random(2.0, {"evaluations": 9, "score": 1.5}, FUSED)
+    assert "in standard deviations) is 2 against 1.5" in beside_random(2.0, {"evaluations": 9, "score": 1.5}, FUSED)

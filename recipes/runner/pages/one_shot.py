@@ -13,12 +13,14 @@ from scipy.stats import kendalltau
 
 from evonas.explorers.screened import Predictor, foretold
 from evonas.files import file_name, inside, read_json, write_json
-from evonas.study import History, attribute_name, space_of
+from evonas.study import SEARCH, History, attribute_name, space_of
 from evonas.units import format_quantity
+from recipes.runner.movements import RANKED_BY
 from recipes.runner.pages import pictures
 from recipes.runner.pages.page import write_page
 from recipes.runner.recorded import EPOCH, EPOCHS, epochs_of
 from recipes.runner.run_folder import STUDIES, copied_studies, finished, read_config, read_result
+from recipes.runner.scoring import FUSED, IN_WORDS
 from recipes.runner.training import LOSSES
 from supernet.training.agents import HELD_OUT_LOSS
 
@@ -39,6 +41,7 @@ def write_report(path: str | Path, predictor: Predictor | None = None) -> Path:
     with copied_studies(folder, [*STUDIES[:2], EPOCHS]) as (study, control, epochs):
         space, records = space_of(study), epochs_of(epochs)
         trials = [s.get_trials(deepcopy=False) for s in (study, control)]
+        ranked_by = IN_WORDS[study.user_attrs.get(SEARCH, {}).get(RANKED_BY, FUSED)]
     histories = [History.of_trials(found, space) for found in trials[:2]]
     if predictor is not None:
         write_json(folder / "predictions.json", foretold(histories[0], predictor))
@@ -47,8 +50,8 @@ def write_report(path: str | Path, predictor: Predictor | None = None) -> Path:
         for name in result["costs"]
         if _known(trials, result["units"][name], name)
     ]
-    pictures.best_so_far(folder / "best_so_far.png", *(h.scores for h in histories))
-    images.append(("best_so_far.png", "Best so far, beside random search with as many evaluations"))
+    pictures.best_so_far(folder / "best_so_far.png", *(_within(h, found) for h, found in zip(histories, trials, strict=True)))
+    images.append(("best_so_far.png", "Best so far within the budget, beside random search with as many evaluations"))
     screened = read_json(inside(folder, "predictions.json")) if (folder / "predictions.json").exists() else []
     if len(screened) > 2:
         predicted, measured = np.array(screened).T
@@ -81,7 +84,14 @@ def write_report(path: str | Path, predictor: Predictor | None = None) -> Path:
         history=histories[0],
         rungs=_rungs(result),
         records=records,
+        ranked_by=ranked_by,
     )
+
+
+def _within(history: History, trials: Sequence[FrozenTrial]) -> pictures.Floats:
+    """The scores of a history, NaN for networks that break the budget."""
+    kept = [trial.number for trial in trials if all(violation <= 0 for violation in trial.system_attrs.get("constraints", ()))]
+    return np.where(np.isin(history.numbers, kept), history.scores, np.nan)
 
 
 def _rungs(result: dict[str, Any]) -> list[str]:
