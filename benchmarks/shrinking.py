@@ -6,7 +6,7 @@ CIFAR-10 at 16 pixels, single uniform paths:
                 every score; in the end the space is shrunk by each of them from 30 options to 10, and 100 cells are scored to pick one
   abs SEED      the same, with the space shrunk by angles to 200 cells in the second half of the epochs, and a pick from what is left
   once SEED     the same in a single round, after half of the epochs
-  by-accuracy SEED, by-parameters SEED    as abs, by other scores
+  by-accuracy SEED, by-parameters SEED    as abs, by other scores; once-by-accuracy, once-by-parameters in a single round
   chains SEED   NAS-Bench-Macro, 32 epochs; after 2, 16 and 32 of them 300 networks are ranked
 
 Controls: parameters of the operators, entries of the joined vector, its length (magnitude), and, in the whole space, cells of as many
@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--cells", type=Path, required=True, help="NAS-Bench-201, .npz")
     parser.add_argument("--chains", type=Path, required=True, help="NAS-Bench-Macro, the official JSON file or .npz")
     names = [*(f"{kind} {seed}" for seed in range(5) for kind in ("cells", "abs")), "chains 0", "chains 1"]
-    names += [*(f"once {seed}" for seed in range(3)), "by-accuracy 0", "by-parameters 0"]
+    names += [*(f"once {seed}" for seed in range(5)), "by-accuracy 0", "by-parameters 0", "once-by-accuracy 0", "once-by-parameters 0"]
     parser.add_argument("--only", nargs="+", default=names)
     parser.add_argument("--out", type=Path, default=Path("runs/benchmark_shrinking"))
     a = parser.parse_args()
@@ -83,10 +83,12 @@ def main() -> None:
     rows = Rows(a.out / "rows.jsonl")
     measures: dict[str, Callable[[int], dict[str, Any]]] = {
         "cells": partial(of_cells, images, cells),
-        "abs": partial(shrunk_while_trained, images, cells, {}),
-        "once": partial(shrunk_while_trained, images, cells, {"every": EPOCHS}),
-        "by-accuracy": partial(shrunk_while_trained, images, cells, {"score": "accuracy"}),
-        "by-parameters": partial(shrunk_while_trained, images, cells, {"score": "parameters"}),
+        "abs": partial(shrunk_while_trained, images, cells, {"every": 1}),
+        "once": partial(shrunk_while_trained, images, cells, {}),
+        "by-accuracy": partial(shrunk_while_trained, images, cells, {"every": 1, "score": "accuracy"}),
+        "once-by-accuracy": partial(shrunk_while_trained, images, cells, {"score": "accuracy"}),
+        "once-by-parameters": partial(shrunk_while_trained, images, cells, {"score": "parameters"}),
+        "by-parameters": partial(shrunk_while_trained, images, cells, {"every": 1, "score": "parameters"}),
         "chains": partial(of_chains, images, chains),
     }
     for name in a.only:

@@ -1,11 +1,11 @@
-"""ABS: while a supernet is trained, the options whose weights turn least are dropped; what is left is searched.
+"""ABS: while a supernet is trained, the options whose weights have turned least are dropped; what is left is searched.
 
 Hu et al., "Angle-based Search Space Shrinking for Neural Architecture Search", 2020, arXiv 2004.13431, around single uniform paths or
 strictly fair ones, in any space.
 
 Departures: what shrinks the space trains on, the weights of the supernet are kept and searched (the paper trains a new one in the shrunk
-space); candidates are ranked by the likelihood with inherited weights, fused with what is counted, and a few finalists are trained a
-little. How much the angle knows beyond the number of weights: docs/evidence/abs.md.
+space); one round drops all, for many rounds kept the wrong options; candidates are ranked by the likelihood with inherited weights, fused
+with what is counted, and a few finalists are trained a little. How much the angle knows beyond the number of weights: docs/evidence/abs.md.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ SAMPLERS = {"uniform": UniformPaths, "fair": FairPaths}
 Score = Annotated[str, typer.Option(help=f"What architectures are worth while the space shrinks: {', '.join(SCORES)}.")]
 StopSize = Annotated[float, typer.Option(help="Architectures that are enough; 1 leaves a single one, and no search.", min=1)]
 First = Annotated[float, typer.Option(help="Share of the epochs before the space shrinks for the first time.", min=0, max=0.99)]
+Every = Annotated[int | None, typer.Option(help="Epochs between two rounds, as in the paper; a single round unless told otherwise.", min=1)]
 Sampler = Annotated[str, typer.Option(help="Paths of supernet training: uniform, or fair (then every choice loses as many options).")]
 
 
@@ -50,6 +51,7 @@ def abs(
     score: Score = "angle",
     stop_size: StopSize = LEFT,
     first: First = 0.5,
+    every: Every = None,
     sampler: Sampler = "uniform",
     layout: o.Layout = None,
     widths: o.Widths = None,
@@ -61,9 +63,9 @@ def abs(
 ) -> None:
     """Shrink the space while the supernet is trained, by how far the weights of its operators have turned, and search what is left.
 
-    In the second half of the training the options that turn least are dropped after every epoch, until a million networks are left (or
-    --stop-size); evolution searches those under the budget. The winner is trained on its own and written to the run folder: model.pt,
-    model.onnx, result.json, report.html; study.log has what every round dropped (study `epochs`).
+    After half of the training the options that have turned least are dropped, until a million networks are left (or --stop-size);
+    --every N drops them by and by, every N epochs. Evolution searches what is left under the budget. The winner is trained on its own and
+    written to the run folder: model.pt, model.onnx, result.json, report.html; study.log has what every round dropped (study `epochs`).
 
     Example: evonas abs --data digits --budget macs=60% --epochs 60 --stop-size 5000 --out runs/abs
     """
@@ -72,7 +74,7 @@ def abs(
     where = pick_device(asked.device)
     settings: dict[str, Any] = {"layout": layout, "widths": o.numbers(widths), "depths": o.numbers(depths)}
     settings = {name: value for name, value in settings.items() if value}
-    shrinking: dict[str, Any] = {"stop_size": stop_size, "first": first, "per_choice": sampler == "fair"}
+    shrinking: dict[str, Any] = {"stop_size": stop_size, "first": first, "every": every, "per_choice": sampler == "fair"}
     with team(where):
         with first_goes_first():
             images = load(asked.data, image_size=asked.image_size)

@@ -17,7 +17,7 @@ LEFT = 1e6  # architectures
 Shrink = Annotated[
     str,
     typer.Option(
-        help=f"Drop the worst options in the second half of the supernet's training, as evonas abs does, by: {', '.join(SCORES)}; or none."
+        help=f"Drop the worst options after half of the supernet's training, as evonas abs does, by: {', '.join(SCORES)}; or none."
     ),
 ]
 

@@ -8,8 +8,10 @@ Scores: "angle" (`supernet.shrinking.rotation`) is the paper's. "accuracy" and "
 statistics of their own, on images set aside; "angle+accuracy" and "angle+likelihood" add ranks; "parameters", "entries", "magnitude" and
 "random" are what any of them has to beat (docs/evidence/abs.md).
 
-Departures: how many options a round drops follows from how small the space is to be at the end (the paper drops seven a round until it is
-there: `drop=7`); the learning rate is the one schedule of the training, which rounds do not begin anew.
+Departures: one round drops all, unless `every` says otherwise. Option by option, what is left of a choice is trained more and turns
+further, so that later rounds keep what earlier ones favoured: on NAS-Bench-201 many rounds made the pick worse, and one made it better
+(docs/evidence/abs.md). How many options each of several rounds drops follows from how small the space is to be at the end (the paper drops
+seven a round until it is there: `drop=7`); the learning rate is the one schedule of the training, which rounds do not begin anew.
 """
 
 from __future__ import annotations
@@ -56,7 +58,7 @@ class Shrinking(Way):
         inner: how the supernet is trained; uniform paths unless told otherwise.
         score: what an architecture is worth, one of `SCORES`.
         first: share of the epochs before the space shrinks for the first time.
-        every: epochs between two rounds.
+        every: epochs between two rounds; a single one unless told otherwise.
         stop_size: architectures that are enough. 1 leaves a single one, and no search.
         drop: options a round; as many as bring the space evenly down to `stop_size` by the last epoch unless told otherwise.
         per_choice: drop the worst option of every choice in every round, as strictly fair paths need.
@@ -75,7 +77,7 @@ class Shrinking(Way):
         *,
         score: str = "angle",
         first: float = 0.5,
-        every: int = 1,
+        every: int | None = None,
         stop_size: float = 1e6,
         drop: int | None = None,
         per_choice: bool = False,
@@ -87,7 +89,13 @@ class Shrinking(Way):
         super().__init__()
         if score not in SCORES:
             raise unknown("score of shrinking", score, SCORES)
-        if not 0 <= first < 1 or every < 1 or stop_size < 1 or (drop is not None and drop < 1) or (pool is not None and pool < 1):
+        if (
+            not 0 <= first < 1
+            or (every is not None and every < 1)
+            or stop_size < 1
+            or (drop is not None and drop < 1)
+            or (pool is not None and pool < 1)
+        ):
             raise UsageError(
                 f"Got first={first}, every={every}, stop_size={stop_size:g}, drop={drop} and pool={pool}; expected a share of the "
                 f"epochs below 1, and numbers of at least 1."
@@ -131,6 +139,8 @@ class Shrinking(Way):
         size = math.exp(math.log(self.stop_size) + (math.log(space.count()) - math.log(self.stop_size)) * left / (left + 1))
         found = scores_of_options(space, pool, scores)
         narrowed = without_the_worst(space, found, count=self.drop, size=size, per_choice=self.per_choice)
+        while self.per_choice and self.every is None and narrowed.count() > self.stop_size:
+            narrowed = without_the_worst(narrowed, found, per_choice=True)
         if not len(draw_feasible(narrowed, self.budget, 1, rng)):
             return given  # what is left would keep no budget
         gone = sum(map(len, space.allowed)) - sum(map(len, narrowed.allowed))
@@ -162,9 +172,10 @@ class Shrinking(Way):
         """How many rounds come after the one that ends with this epoch; None where none does. The last epoch trains what is left."""
         begun, last = max(1, round(self.first * moment.epochs)), moment.epochs - 1
         ended = moment.epoch + 1
-        if ended > last or ended < begun or (ended - begun) % self.every:
+        every = self.every or moment.epochs
+        if ended > last or ended < begun or (ended - begun) % every:
             return None
-        return (last - ended) // self.every
+        return (last - ended) // every
 
     def _scored(self, network: Any, space: SearchSpace, held_out: Part | None, rng: np.random.Generator) -> Callable[[Population], Floats]:
         if self.score == "random":  # a number an option: of the mean over many architectures nothing random would be left

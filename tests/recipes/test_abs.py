@@ -13,7 +13,7 @@ from recipes.mobile import mobile
 from supernet.training import loop
 
 SMALL = ["--depths", "1,1,1", "--widths", "8,12,16", "--epochs", "4", "--retrain-epochs", "1", "--evaluations", "12", "--finalists", "1"]
-COMMAND = ["abs", "--data", "digits", *SMALL, "--stop-size", "40", "--device", "cpu"]
+COMMAND = ["abs", "--data", "digits", *SMALL, "--stop-size", "40", "--every", "1", "--device", "cpu"]
 
 
 @pytest.fixture(scope="module", autouse=True)

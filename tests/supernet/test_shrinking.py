@@ -164,7 +164,15 @@ def test_a_space_shrinks_evenly_and_the_last_epoch_trains_what_is_left(score):
         sizes.append(supernet.space.count())
         records.append((epoch, record))
 
-    train(supernet, Shrinking(score=score, stop_size=4, pool=20), t.training_images(96), epochs=6, batch_size=32, lr=0.05, on_record=keep)
+    train(
+        supernet,
+        Shrinking(score=score, stop_size=4, every=1, pool=20),
+        t.training_images(96),
+        epochs=6,
+        batch_size=32,
+        lr=0.05,
+        on_record=keep,
+    )
     assert supernet.space.count() <= 4 < whole
     assert [epoch for epoch, _ in records] == [2, 3, 4]  # half of six epochs, then every one but the last
     assert whole > sizes[0] > sizes[1] > sizes[2] == supernet.space.count()
@@ -183,7 +191,7 @@ def test_any_way_is_shrunk_around(make, inner):
     """One option a choice and round, so that all choices keep equally many; what the inner way learns goes on."""
     supernet = make()
     before = [len(indices) for indices in supernet.space.allowed]
-    way = Shrinking(inner(supernet.space), per_choice=True, stop_size=1, first=0.5, pool=10)
+    way = Shrinking(inner(supernet.space), per_choice=True, every=1, stop_size=1, first=0.5, pool=10)
     train(supernet, way, t.training_images(96), epochs=4, batch_size=16, lr=0.02)
     assert [max(1, count - 2) for count in before] == [len(indices) for indices in supernet.space.allowed]
 
@@ -195,7 +203,7 @@ def test_angles_are_measured_again_from_where_many_options_were_dropped():
         def end_of_epoch(self, network, held_out, moment):
             anchors.append(way._anchor)
 
-    way = Shrinking(Watched(), stop_size=2, pool=10, anchor_again_after=3)
+    way = Shrinking(Watched(), stop_size=2, every=1, pool=10, anchor_again_after=3)
     train(supernet, way, t.training_images(96), epochs=8, batch_size=32, lr=0.05)
     kinds = [id(anchor) for anchor in anchors]
     assert len(set(kinds)) == 2
@@ -222,3 +230,24 @@ def test_the_angle_is_a_cheap_score_that_a_likelihood_is_fused_with():
         assert (fused[i] < fused[i + 1]) == (angles[i] < angles[i + 1])
     alone = FusedFitness(lambda population: (likelihood, likelihood), [], rows, likelihood)(rows).scores
     assert np.corrcoef(fused - alone, angles)[0, 1] > 0.9
+
+
+@pytest.mark.parametrize("per_choice", [False, True])
+def test_one_round_drops_all_unless_told_otherwise(per_choice):
+    """After half of the epochs; the rest trains what is left."""
+    supernet, sizes = mbconv((1, 8, 8), 4, depths=(1, 2, 1)), []
+    way = Shrinking(stop_size=20, per_choice=per_choice, pool=20)
+    ended, before = way.end_of_epoch, supernet.space.count()
+
+    def watched(network, held_out, moment):
+        space = ended(network, held_out, moment)
+        sizes.append((space or network.space).count())
+        return space
+
+    vars(way)["end_of_epoch"] = watched
+    train(supernet, way, t.training_images(96), epochs=6, batch_size=32, lr=0.05)
+    assert sizes[:2] == [before] * 2
+    assert len(set(sizes[2:])) == 1
+    assert sizes[-1] <= 20
+    if per_choice:
+        assert len({len(indices) for indices in supernet.space.allowed}) <= 2  # choices that had more options have as many more
