@@ -1,7 +1,8 @@
 """NetAdaptV2: descents of several choices a step beside one, ordered dropout beside one network a batch, and whole runs beside SPOS.
 
   descent               a synthetic problem of 20 layers (below), target 40 %, 15 seeds, with and without interactions, steps of 1.5, 3
-                        and 6 %: NetAdapt (every layer by itself) and 100 samples of 5 layers, each until the target is met
+                        and 6 %: NetAdapt (every layer by itself) and 100 samples of 5 layers, each until the target is met; at 6 % with
+                        fewer samples as well, 14 of which make as many evaluations as NetAdapt needs
   passes KIND N SEED    a supernet of the bypass space (8 blocks) trained for N times as many passes as an epoch has batches, forward and
                         backward: ordered-dropout, uniform (one network a batch), groups (four networks a batch, each with a quarter of the
                         images), sandwich (four passes a step, so a quarter of the steps); accuracy of 30 random networks with statistics
@@ -48,7 +49,7 @@ from supernet.training.taught import TaughtPaths
 from supernet.training.way import Way
 
 LAYERS, LEVELS, TARGET, SEEDS = 20, 11, 0.4, 15
-STEPS, SAMPLES, TOGETHER = (0.015, 0.03, 0.06), 100, 5
+STEPS, SAMPLES, FEWER, TOGETHER = (0.015, 0.03, 0.06), 100, (14, 20, 50), 5
 PASSES = (4, 12)  # times as many as an epoch has batches
 RANKED = 30
 GIVEN_EPOCHS, ADAPTED_EPOCHS, SEARCHED = 12, 3, 300
@@ -137,7 +138,10 @@ def descents() -> dict[str, Any]:
     for interaction in (0.0, 1.0):
         for step in STEPS:
             results: dict[str, np.ndarray] = {}
-            for name, settings in (("one", {"together": 1}), ("several", {"together": TOGETHER, "generation_size": SAMPLES})):
+            forms = {"one": {"together": 1}, "several": {"together": TOGETHER, "generation_size": SAMPLES}}
+            for samples in FEWER if step == STEPS[-1] else ():
+                forms[f"several, {samples} samples"] = {"together": TOGETHER, "generation_size": samples}
+            for name, settings in forms.items():
                 each = [
                     descend(
                         problem(seed, interaction),
