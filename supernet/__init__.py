@@ -13,7 +13,21 @@ from supernet.loading import load
 from supernet.operators import InvertedResidual, Residual, SqueezeExcite, conv_bn
 from supernet.shrinking.rotation import Rotation
 from supernet.shrinking.rounds import Shrinking
-from supernet.spaces import bypass, cream, darts, macro, mbconv, nasbench201, pnas_cells, quantised, shuffle, skip_cells, space, two_node
+from supernet.spaces import (
+    bypass,
+    cream,
+    darts,
+    ensemble,
+    macro,
+    mbconv,
+    nasbench201,
+    pnas_cells,
+    quantised,
+    shuffle,
+    skip_cells,
+    space,
+    two_node,
+)
 from supernet.training.agents import AgentPaths
 from supernet.training.binned import BinnedPaths
 from supernet.training.fair import FairPaths
@@ -61,6 +75,7 @@ __all__ = [
     "conv_bn",
     "cream",
     "darts",
+    "ensemble",
     "load",
     "macro",
     "mbconv",

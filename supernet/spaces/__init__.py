@@ -5,6 +5,7 @@ from __future__ import annotations
 from supernet.spaces.bypass import bypass
 from supernet.spaces.cream import cream
 from supernet.spaces.darts import darts
+from supernet.spaces.ensemble import ensemble
 from supernet.spaces.layout import Layout, Stage
 from supernet.spaces.macro import macro
 from supernet.spaces.mbconv import PRESETS, mbconv
@@ -27,6 +28,7 @@ __all__ = [
     "bypass",
     "cream",
     "darts",
+    "ensemble",
     "macro",
     "mbconv",
     "nasbench201",
