@@ -4,7 +4,7 @@ import io
 import os
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from unittest import mock
 
 
@@ -26,3 +26,20 @@ def here(*arguments):
         except SystemExit as end:
             status = end.code or 0
     return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
+
+
+@contextmanager
+def stopped_at_checkpoint(number):
+    """Within the block a training stops, as by Ctrl-C, when it is about to write its checkpoint of this number."""
+    from supernet.training import loop
+
+    left, keep = [number], loop.save_checkpoint
+
+    def stop(*arguments, **more):
+        left[0] -= 1
+        if not left[0]:
+            raise KeyboardInterrupt
+        return keep(*arguments, **more)
+
+    with mock.patch.object(loop, "save_checkpoint", stop):
+        yield

@@ -4,24 +4,18 @@ import json
 import shutil
 
 import pytest
-from command import here
+from command import here, stopped_at_checkpoint
 
 from evonas import UsageError
 from evonas.study import open_study
 from recipes.abs import abs as shrinking
 from recipes.mobile import mobile
-from supernet.training import loop
 
 SMALL = ["--depths", "1,1,1", "--widths", "8,12,16", "--epochs", "4", "--retrain-epochs", "1", "--evaluations", "12", "--finalists", "1"]
 COMMAND = ["abs", "--data", "digits", *SMALL, "--stop-size", "40", "--every", "1", "--device", "cpu"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick():
-    """No latency of this host."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("predictors.devices.runtime.measure", lambda *_: 0.5)
-        yield
+pytestmark = pytest.mark.usefixtures("no_latency")
 
 
 @pytest.fixture(scope="module")
@@ -47,18 +41,9 @@ def test_every_round_is_on_record(run):
     assert "The space shrank" in (run / "report.html").read_text()
 
 
-def test_a_killed_run_goes_on_as_narrow_as_it_was(run, tmp_path, monkeypatch):
-    left, keep = [3], loop.save_checkpoint
-
-    def stop(*arguments, **more):
-        left[0] -= 1
-        if not left[0]:
-            raise KeyboardInterrupt
-        return keep(*arguments, **more)
-
+def test_a_killed_run_goes_on_as_narrow_as_it_was(run, tmp_path):
     command = [*COMMAND, "--budget", "macs=60%", "--out", tmp_path / "run"]
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "save_checkpoint", stop)
+    with stopped_at_checkpoint(3):
         assert here(*command).returncode != 0
     assert here(*command).returncode == 0
     results = [json.loads((folder / "result.json").read_text()) for folder in (run, tmp_path / "run")]

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from command import here
+from command import here, stopped_at_checkpoint
 from optuna.trial import create_trial
 
 from evonas import UsageError
@@ -22,7 +22,6 @@ from recipes.runner.delivery import load_model
 from recipes.runner.run_folder import STUDIES, keep_copy
 from recipes.setn import setn
 from supernet import load, nasbench201
-from supernet.training import loop
 
 MS = {"none": 0.0, "skip_connect": 0.0, "nor_conv_1x1": 0.1, "nor_conv_3x3": 0.3, "avg_pool_3x3": 0.1}
 SETN = ["setn", "--data", "digits", "--epochs", "3", "--retrain-epochs", "2", "--channels", "4", "--evaluations", "16", "--finalists", "2"]
@@ -46,12 +45,7 @@ PNAS = [
 FINAL = ["--retrain-epochs", "2", "--final-filters", "8", "--final-repeats", "1", "--budget", "params=60%"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick():
-    """No latency of this host."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("predictors.devices.runtime.measure", lambda *_: 0.5)
-        yield
+pytestmark = pytest.mark.usefixtures("no_latency")
 
 
 @pytest.fixture(scope="module")
@@ -145,20 +139,10 @@ def test_pnas_grows_level_by_level(runs):
 
 
 @pytest.mark.parametrize(("name", "saved"), [("setn", 2), ("manas", 2), ("pnas", 1)])
-def test_a_killed_run_ends_like_an_undisturbed_one(runs, tmp_path, monkeypatch, name, saved):
+def test_a_killed_run_ends_like_an_undisturbed_one(runs, tmp_path, name, saved):
     """Stopped when it was about to write its checkpoint number `saved`: after a record of an epoch, and in the winner's training."""
     folder, commands = runs
-    left = [saved]
-
-    def stop(*arguments, **more):
-        left[0] -= 1
-        if not left[0]:
-            raise KeyboardInterrupt
-        return keep(*arguments, **more)
-
-    keep = loop.save_checkpoint
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "save_checkpoint", stop)
+    with stopped_at_checkpoint(saved):
         assert here(*commands[name], "--out", tmp_path / name).returncode != 0
     if name == "pnas":  # and one trained network was lost
         log = (tmp_path / name / "study.log").read_text().splitlines(keepends=True)

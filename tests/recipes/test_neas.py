@@ -5,26 +5,20 @@ import json
 import numpy as np
 import pytest
 import torch
-from command import here
+from command import here, stopped_at_checkpoint
 
 from evonas.study import open_study
 from predictors import count_macs
 from predictors.devices.runtime import run as run_onnx
 from recipes.runner.delivery import load_model
 from supernet import load
-from supernet.training import loop
 from supernet.training.ensemble import members_of
 
 SMALL = ["--depths", "1,1,1", "--widths", "8,12,16", "--epochs", "3", "--retrain-epochs", "2", "--evaluations", "20", "--finalists", "1"]
 COMMAND = ["neas", "--data", "digits", *SMALL, "--budget", "macs=60%", "--device", "cpu"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick():
-    """No latency of this host."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("predictors.devices.runtime.measure", lambda *_: 0.5)
-        yield
+pytestmark = pytest.mark.usefixtures("no_latency")
 
 
 @pytest.fixture(scope="module")
@@ -46,17 +40,8 @@ def test_the_ensemble_is_one_network_with_one_output(run):
     assert result["architecture"]["split"].startswith("after ")
 
 
-def test_a_killed_run_ends_like_an_undisturbed_one(run, tmp_path, monkeypatch):
-    left, keep = [2], loop.save_checkpoint
-
-    def stop(*arguments, **more):
-        left[0] -= 1
-        if not left[0]:
-            raise KeyboardInterrupt
-        return keep(*arguments, **more)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "save_checkpoint", stop)
+def test_a_killed_run_ends_like_an_undisturbed_one(run, tmp_path):
+    with stopped_at_checkpoint(2):
         assert here(*COMMAND, "--out", tmp_path / "run").returncode != 0
     assert here(*COMMAND, "--out", tmp_path / "run").returncode == 0
     results = [json.loads((folder / "result.json").read_text()) for folder in (run, tmp_path / "run")]

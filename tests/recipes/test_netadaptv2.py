@@ -4,24 +4,18 @@ import json
 
 import numpy as np
 import pytest
-from command import here
+from command import here, stopped_at_checkpoint
 
 from evonas.study import History, open_study, space_of
 from predictors import count_macs
 from recipes.netadaptv2 import netadaptv2
 from recipes.runner.delivery import load_model
-from supernet.training import loop
 
 SMALL = ["--depths", "1,2,1", "--widths", "16,20,24", "--epochs", "3", "--retrain-epochs", "2", "--finalists", "2", "--device", "cpu"]
 COMMAND = ["netadaptv2", "--data", "digits", *SMALL, "--samples", "8", "--step", "0.2", "--budget", "macs=40%"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick():
-    """No latency of this host."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("predictors.devices.runtime.measure", lambda *_: 0.5)
-        yield
+pytestmark = pytest.mark.usefixtures("no_latency")
 
 
 @pytest.fixture(scope="module")
@@ -52,18 +46,9 @@ def test_the_search_begins_with_the_largest_and_ends_within_the_budget(run):
     assert count_macs(load_model(run / "model.pt"), (1, 8, 8)) == result["costs"]["macs"]
 
 
-def test_a_killed_run_ends_like_an_undisturbed_one(run, tmp_path, monkeypatch):
-    left, keep = [2], loop.save_checkpoint
-
-    def stop(*arguments, **more):
-        left[0] -= 1
-        if not left[0]:
-            raise KeyboardInterrupt
-        return keep(*arguments, **more)
-
+def test_a_killed_run_ends_like_an_undisturbed_one(run, tmp_path):
     command = [*COMMAND, "--evaluations", "60", "--out", tmp_path / "run"]
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "save_checkpoint", stop)
+    with stopped_at_checkpoint(2):
         assert here(*command).returncode != 0
     assert here(*command).returncode == 0
     results = [json.loads((folder / "result.json").read_text()) for folder in (run, tmp_path / "run")]

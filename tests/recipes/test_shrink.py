@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from command import here
+from command import here, stopped_at_checkpoint
 from torch import nn
 
 import evonas
@@ -15,7 +15,6 @@ from evonas.units import format_quantity
 from recipes.runner.delivery import load_model
 from supernet import StandAlone, accuracy, load, train
 from supernet.given.source import read
-from supernet.training import loop
 
 SOURCE = """
 from collections import OrderedDict
@@ -109,20 +108,11 @@ def _is_statistic(name):
 
 
 @pytest.mark.parametrize("saved", [6])
-def test_a_killed_run_ends_like_an_undisturbed_one(finished, source, tmp_path, monkeypatch, saved):
+def test_a_killed_run_ends_like_an_undisturbed_one(finished, source, tmp_path, saved):
     """Stopped when it was about to write the second checkpoint of the supernet, after the four of the given network."""
     out, _ = finished
     command = ["shrink", "--model", f"{source}:build", *SMALL, "--budget", "macs=50%", "--budget", "params=12k", "--out", tmp_path / "run"]
-    left, keep = [saved], loop.save_checkpoint
-
-    def stop(*arguments, **more):
-        left[0] -= 1
-        if not left[0]:
-            raise KeyboardInterrupt
-        return keep(*arguments, **more)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "save_checkpoint", stop)
+    with stopped_at_checkpoint(saved):
         assert here(*command).returncode != 0
     assert here(*command).returncode == 0
     whole, again = (json.loads((place / "result.json").read_text()) for place in (out, tmp_path / "run"))
