@@ -251,7 +251,7 @@ def whole(data: str, out: Path, system: str, seed: str) -> dict[str, Any]:
             movement = re.sub(r" \d+ of \d+$", "", bar[1])
             seconds[movement] = seconds.get(movement, 0) + 3600 * int(bar[2]) + 60 * int(bar[3]) + int(bar[4])
     result = json.loads((folder / "result.json").read_text())
-    return {"seconds": seconds, "costs": result["costs"], "test": result["test"], "said": said.splitlines()[-1]}
+    return {"seconds": seconds, "costs": result["costs"], "test": result["accuracy"]["test"], "said": said.splitlines()[-1]}
 
 
 if __name__ == "__main__":
