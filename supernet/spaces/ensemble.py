@@ -18,7 +18,7 @@ from evonas.errors import UsageError
 from evonas.space import Choice, Population, SearchSpace
 from supernet.blocks import Block, FixedBlock
 from supernet.chain import ChainSupernet
-from supernet.ensemble import EnsembleBlock, HeadsBlock, ToMembers
+from supernet.ensemble_block import EnsembleBlock, HeadsBlock, ToMembers
 from supernet.operators import conv_bn
 from supernet.spaces.layout import Layout, pick, with_stages
 from supernet.spaces.mbconv import PRESETS, SIZES, operators

@@ -1,7 +1,7 @@
 """Training ensembles: every member learns by itself from the labels, a random ensemble a step; and one ensemble on its own.
 
 Chen, Fu and Ling, "One-Shot Neural Ensemble Architecture Search", 2021, arXiv 2104.00597: the loss is the sum of those of the members' own
-logits, not that of their mean, and all of it is one step; what comes back to the trunk is the mean (`supernet.ensemble`).
+logits, not that of their mean, and all of it is one step; what comes back to the trunk is the mean (`supernet.ensemble_block`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from evonas.errors import UsageError
 from supernet.data import Batch
-from supernet.ensemble import Heads
+from supernet.ensemble_block import Heads
 from supernet.training.standalone import StandAlone
 from supernet.training.uniform import UniformPaths
 from supernet.training.way import Losses, Moment

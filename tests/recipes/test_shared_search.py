@@ -102,7 +102,7 @@ def test_the_second_worker_takes_the_latency_that_the_first_measured(tmp_path):
         "--study",
         "ours",
         "--budget",
-        "latency=50%",
+        "latency=95%",
         "--depths",
         "1,1,1",
         "--evaluations",

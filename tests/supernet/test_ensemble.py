@@ -9,7 +9,7 @@ from evonas import UsageError
 from predictors import costs
 from supernet import ensemble, train
 from supernet import testing as t
-from supernet.ensemble import Together
+from supernet.ensemble_block import Together
 from supernet.training.ensemble import EnsembleAlone, EnsemblePaths, members_of, sum_of_losses
 
 LAYERS = 5
