@@ -5,8 +5,8 @@ is trained by random ensembles, evolution searches it under one bound for all me
 one network with one output.
 
 Departures: candidates are ranked by the likelihood of the mean logits, fused with what is counted, and the best few train a little before
-one of them is chosen. The canonical form of an ensemble has every member take the shared layers, so that a split that moves forward leaves
-the network as it is, as the paper's mutation does. Not built: the paper's shrinking by diversity and potential.
+one of them is chosen. The canonical form of an ensemble has every member take the shared layers, so that members keep their operators
+where the split moves towards the stem, as in the paper's mutation. Not built: the paper's shrinking by diversity and potential.
 """
 
 from __future__ import annotations

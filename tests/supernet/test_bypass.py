@@ -15,8 +15,6 @@ from supernet.bypass_block import BypassBlock, channels_out
 from supernet.slicing import SlicedNorm, WideNorm
 from supernet.spaces.bypass import SHARES, numbers_of_filters
 
-CPU = torch.device("cpu")
-
 
 def small(**settings):
     return bypass((1, 8, 8), 4, **{"layout": "digits", "widths": (16, 20, 24), "depths": (2, 2, 2), "expansion": 2, **settings})
