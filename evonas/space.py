@@ -49,12 +49,15 @@ class SearchSpace:
         canonicalise: maps a population to the one representative of each class of equal architectures. A space
             where choices can be inactive, or where different tuples mean the same network, gives one.
         graph: how the choices are wired, where they are the edges of a cell.
+        alike: groups of columns between which equal architectures exchange their options; what shrinks the space keeps the same options
+            in all columns of a group.
     """
 
     choices: tuple[Choice, ...]
     allowed: tuple[tuple[int, ...], ...] = ()
     canonicalise: Callable[[Population], Population] | None = field(default=None, compare=False)
     graph: Graph | None = None
+    alike: tuple[tuple[int, ...], ...] = ()
 
     def __post_init__(self) -> None:
         names = [choice.name for choice in self.choices]
@@ -65,6 +68,9 @@ class SearchSpace:
         for choice, indices in zip(self.choices, self.allowed, strict=True):
             if not indices or list(indices) != sorted(set(indices)) or not 0 <= indices[0] <= indices[-1] < len(choice.options):
                 raise UsageError(f"Choice {choice.name!r} must keep at least one of its {len(choice.options)} options, got {indices}.")
+        for group in self.alike:
+            if len({self.choices[column].options for column in group}) > 1:
+                raise UsageError(f"The choices {', '.join(names[column] for column in group)} are alike; expected the same options in all.")
         if self.graph is not None and len(self.graph.edges) != len(self.choices):
             raise UsageError(f"The graph has {len(self.graph.edges)} edges for {len(self.choices)} choices; expected one for each.")
 
@@ -98,6 +104,12 @@ class SearchSpace:
         for row, indices in zip(mask, self.allowed, strict=True):
             row[list(indices)] = True
         return mask
+
+    @property
+    def groups(self) -> list[tuple[int, ...]]:
+        """Every column once, together with those that it is alike."""
+        group_of = {column: group for group in self.alike for column in group}
+        return list(dict.fromkeys(group_of.get(column, (column,)) for column in range(len(self))))
 
     def count(self) -> int:
         """Number of allowed option tuples (an exact integer, also for 1e19 of them)."""

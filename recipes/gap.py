@@ -244,7 +244,7 @@ def _movements(
     return {
         "trainings": lambda: trainings and trainings * count * alone_seconds(supernet, some, images, **alone),
         **{f"supernet {number}": one for number in range(supernets)},
-        "score networks": lambda: supernets * scoring_seconds(supernet, images, count, count, c.CALIBRATION_IMAGES, training["device"]),
+        "score networks": lambda: supernets * scoring_seconds(supernet, images, c.CALIBRATION_IMAGES, training["device"])(count, count),
         "causes": lambda: counts["causes"] * one(),
     }
 

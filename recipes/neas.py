@@ -5,8 +5,9 @@ is trained by random ensembles, evolution searches it under one bound for all me
 one network with one output.
 
 Departures: candidates are ranked by the likelihood of the mean logits, fused with what is counted, and the best few train a little before
-one of them is chosen. The canonical form of an ensemble has every member take the shared layers, so that members keep their operators
-where the split moves towards the stem, as in the paper's mutation. Not built: the paper's shrinking by diversity and potential.
+one of them is chosen. What the paper's shrinking measures was never released: with `--shrink diversity+likelihood` the space loses, after
+half of the training, the operators that are neither good nor different from their siblings, at least two a layer stay; what that is worth:
+docs/evidence/neas.md.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ from recipes.runner.final_training import AVERAGE
 from recipes.runner.one_shot import OneShot, one_shot
 from recipes.runner.pages.one_shot import write_report
 from recipes.runner.registry import recipe
+from recipes.runner.shrinking import NONE, Shrink, shrunk, trained_as
 from supernet import load, pick_device
-from supernet.spaces.registry import supernet_of
+from supernet.ensemble_variation import crossover, mutation
+from supernet.spaces.ensemble import SPLIT, ensemble
 from supernet.training.ensemble import EnsembleAlone, EnsemblePaths
 
 Members = Annotated[int, typer.Option(help="Members of the ensemble.", min=2)]
@@ -38,6 +41,7 @@ def neas(
     asked: AskedOneShot,
     members: Members = 2,
     splits: Splits = None,
+    shrink: Shrink = NONE,
     layout: o.Layout = None,
     widths: o.Widths = None,
     depths: o.Depths = None,
@@ -61,9 +65,10 @@ def neas(
         "widths": o.numbers(widths),
         "depths": o.numbers(depths),
     }
+    shrinking: dict[str, Any] = {"stop_size": 1, "per_choice": True, "least": 2, "whole": [SPLIT]}
     settings = {name: value for name, value in settings.items() if value}
     images = load(asked.data, image_size=asked.image_size)
-    supernet = supernet_of("ensemble", images.image_shape, len(images.classes), **settings, seed=asked.seed)
+    supernet = ensemble(images.image_shape, len(images.classes), **settings, seed=asked.seed)
     rate = o.rate_by_size(images.image_shape) if lr is None else lr
     training: dict[str, Any] = {"batch_size": batch_size, "lr": rate, "seed": asked.seed, "device": where}
     training["weight_decay"] = o.weight_decay_by_size(images.image_shape)
@@ -71,12 +76,14 @@ def neas(
         supernet=supernet,
         family="ensemble",
         space=settings,
-        way=EnsemblePaths(),
+        **shrunk(EnsemblePaths, shrink, asked.seed, **shrinking),
         retrain_way=EnsembleAlone(),
-        explorer=lambda limits: EvolutionExplorer(supernet.space, limits, seed=asked.seed),
+        explorer=lambda limits: EvolutionExplorer(
+            supernet.space, limits, seed=asked.seed, mutate=mutation(supernet), mate=crossover(supernet)
+        ),
         training={**training, "epochs": epochs},
         retraining={**training, "epochs": retrain_epochs or epochs, "average": AVERAGE},
         costs=costs.counted(supernet.space, supernet.parts()),
-        trained_as={"family": "ensemble"},
+        trained_as={"family": "ensemble", **trained_as(shrink, **shrinking)},
     )
     one_shot(job, images, asked)

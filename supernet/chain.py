@@ -9,7 +9,7 @@ import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,20 @@ from supernet.evaluation import left_as_it_was
 from supernet.initialisation import initialise
 
 Selection = Architecture | npt.NDArray[np.int64] | Mixture
+
+
+class Singles(NamedTuple):
+    """The members of ensembles as networks of their own.
+
+    Attributes:
+        chain: that they are paths of; it shares its modules with the supernet of ensembles.
+        rows: the members, each once: shape (m, choices of the chain).
+        which: positions in `rows` of the members of every ensemble: shape (n, members).
+    """
+
+    chain: ChainSupernet
+    rows: Population
+    which: npt.NDArray[np.int64]
 
 
 class ChainSupernet(nn.Module):
@@ -112,6 +126,10 @@ class ChainSupernet(nn.Module):
     def active(self, selection: Architecture | npt.NDArray[np.int64], start: int = 0) -> list[nn.Module]:
         """The modules of a path from a block on, one a block, sharing their weights with the supernet."""
         return [block.active(*_options(selection, reads)) for block, reads in zip(self.chain[start:], self.columns[start:], strict=True)]
+
+    def singles(self, population: Population) -> Singles | None:
+        """The members of which the networks of a population are ensembles: logits are the mean of theirs. None: they are no ensembles."""
+        return None
 
     def subnet(self, architecture: Architecture | npt.NDArray[np.int64], *, fresh_seed: int | None = None) -> nn.Sequential:
         """The path as a plain module: images in, logits out; skipped blocks are gone.

@@ -5,11 +5,13 @@ Batch-norm statistics are recalibrated for every candidate on a fixed set of tra
 the official code does not keep). Two candidates that agree on their first blocks compute the same activations and the same
 statistics there. The population is therefore sorted and walked depth-first as a trie, with one stack of activations: every
 shared prefix is computed once, and the results are those of the candidate-by-candidate loop (`score_one_by_one`, the
-reference that tests compare with).
+reference that tests compare with). What an ensemble says is the mean of its members, which are walked instead, each once for all
+ensembles that have it.
 """
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -33,6 +35,7 @@ from supernet.evaluation import left_as_it_was, only_norms_train, recalibrate
 Statistics = list[tuple[Tensor, Tensor]]
 T = TypeVar("T")
 
+MOST_LOGITS_AT_ONCE = 1 << 25  # of ensembles, whose members are kept apart until they are put together
 MOST_ROWS_AT_ONCE = 1024  # bounds the memory of the statistics of all nodes of one walk
 
 
@@ -80,13 +83,31 @@ class InheritedFitness:
 
     def both(self, population: Population) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Accuracy and likelihood from one walk, each of shape (n,)."""
-        sums = np.concatenate([np.zeros((0, 2)), *self._map(population, self._sums)])[self._inverse(population)]
+        if self.supernet.singles(population[:0]) is None:
+            sums = np.concatenate([np.zeros((0, 2)), *self._map(population, self._sums)])[self._inverse(population)]
+        else:
+            at_once = max(1, MOST_LOGITS_AT_ONCE // (len(self.search) * self.supernet.classes))
+            chunks = [population[start : start + at_once] for start in range(0, len(population), at_once)]
+            sums = np.concatenate([np.zeros((0, 2)), *map(self._sums_of_ensembles, chunks)])
         return sums[:, 0] / len(self.search), sums[:, 1] / len(self.search)
 
     def logits(self, population: Population) -> Tensor:
         """Logits on the search images, shape (n, images, classes): what comparisons look at."""
-        rows = torch.cat(list(self._map(population, self._logits)))
-        return rows[torch.from_numpy(self._inverse(population))]
+        apart = self.supernet.singles(population)
+        if apart is not None:
+            inner = copy.copy(self)
+            inner.supernet = apart.chain
+            members = inner.logits(apart.rows)
+            return torch.stack([members[torch.from_numpy(each)].mean(0) for each in apart.which])
+        found = torch.cat(list(self._map(population, self._logits)))
+        return found[torch.from_numpy(self._inverse(population))]
+
+    def _sums_of_ensembles(self, population: Population) -> npt.NDArray[np.float64]:
+        found = self.logits(population)
+        labels = torch.cat([labels.cpu() for _, labels in self.search.batches(self.batch_size, self.device)])
+        right = [float((logits.argmax(1) == labels).sum()) for logits in found]
+        likelihood = [-float(cross_entropy(logits, labels, reduction="sum")) for logits in found]
+        return np.array([right, likelihood]).T
 
     def _inverse(self, population: Population) -> npt.NDArray[np.int64]:
         return np.argsort(walk_order(self.supernet, population)[0])

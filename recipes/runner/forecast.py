@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -88,27 +89,35 @@ class _Enough(Exception):
 
 
 def scoring_seconds(
-    supernet: ChainSupernet, images: ImageData, networks: int, together: int, calibration_images: int, device: torch.device
-) -> float:
-    """What it takes to score so many networks with inherited weights, from a few of them and a few of the images.
+    supernet: ChainSupernet, images: ImageData, calibration_images: int, device: torch.device
+) -> Callable[[int, int], float]:
+    """What it takes to score networks with inherited weights, from a few of them and a few of the images, which are timed once.
 
     Args:
         supernet, images: of the search.
-        networks: to score.
-        together: how many of them at once: they share what they begin with.
         calibration_images: for batch-norm statistics.
         device: to score on.
+
+    Returns:
+        (networks to score, how many of them at once: they share what they begin with) -> seconds.
     """
-    some, calibration = images.search.head(IMAGES_TIMED), images.train.head(min(calibration_images, IMAGES_TIMED))
-    fitness = InheritedFitness(copy.deepcopy(supernet), some, calibration, device=device)
-    population = supernet.space.sample(NETWORKS_TIMED, np.random.default_rng(0))
-    fitness.both(population[:1])
-    start = time.perf_counter()
-    fitness.both(population)
-    spent = time.perf_counter() - start
-    together = max(min(together, networks), 1)
-    steps = _blocks_run(supernet, supernet.space.sample(together, np.random.default_rng(1))) * networks / together
-    return spent * steps / _blocks_run(supernet, population) * (len(images.search) + calibration_images) / (len(some) + len(calibration))
+
+    @functools.cache
+    def a_block() -> float:
+        some, calibration = images.search.head(IMAGES_TIMED), images.train.head(min(calibration_images, IMAGES_TIMED))
+        fitness = InheritedFitness(copy.deepcopy(supernet), some, calibration, device=device)
+        population = supernet.space.sample(NETWORKS_TIMED, np.random.default_rng(0))
+        fitness.both(population[:1])
+        start = time.perf_counter()
+        fitness.both(population)
+        spent = (time.perf_counter() - start) / _blocks_run(supernet, population)
+        return spent * (len(images.search) + calibration_images) / (len(some) + len(calibration))
+
+    def seconds(networks: int, together: int) -> float:
+        together = max(min(together, networks), 1)
+        return a_block() * _blocks_run(supernet, supernet.space.sample(together, np.random.default_rng(1))) * networks / together
+
+    return seconds
 
 
 def _blocks_run(supernet: ChainSupernet, population: Population) -> int:

@@ -6,6 +6,7 @@ What a recipe chooses (the space, how the supernet is trained, what proposes can
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -168,17 +169,17 @@ def one_shot(job: OneShot, images: ImageData, asked: AskedOneShot) -> None:
 def _foretold(job: OneShot, images: ImageData, asked: AskedOneShot, limits: movements.Limits) -> dict[str, Callable[[], float]]:
     """How to time each movement."""
     supernet, where, reference = job.supernet, job.training["device"], min(REFERENCE, asked.evaluations)
-    typical = draw_feasible(supernet.space, limits.budget, 1, np.random.default_rng(asked.seed))[0]
+    typical = tuple(draw_feasible(supernet.space, limits.budget, 1, np.random.default_rng(asked.seed))[0].tolist())
     largest = cheapest_and_dearest(supernet.space, next(iter(job.costs.values())), Budget())[1]
+    epochs, scoring = job.retraining["epochs"], scoring_seconds(supernet, images, job.calibration_images, where)
 
-    def search(networks: int, together: int) -> Callable[[], float]:
-        return lambda: scoring_seconds(supernet, images, networks, together, job.calibration_images, where)
+    @functools.cache
+    def whole(row: Architecture) -> float:
+        return training_seconds(supernet.network(row, seed=asked.seed), job.retrain_way, images.train, **job.retraining)
 
-    def alone(row: Architecture, epochs: int) -> float:
-        network = supernet.network(row, seed=asked.seed)
-        return training_seconds(network, job.retrain_way, images.train, **{**job.retraining, "epochs": epochs}) if epochs else 0.0
+    def alone(row: Architecture, share: float) -> float:
+        return share * whole(row) if share and epochs else 0.0
 
-    epochs = job.retraining["epochs"]
     generation = job.explorer(limits.budget).generation_size
     short, left = 0, asked.finalists
     for each, kept in rungs(epochs, asked.finalists):
@@ -188,13 +189,13 @@ def _foretold(job: OneShot, images: ImageData, asked: AskedOneShot, limits: move
     return {
         **first,
         "train supernet": lambda: training_seconds(supernet, job.way, images.train, **job.training) if trains else 0.0,
-        "reference networks": search(reference, reference),
-        "search": search(asked.evaluations, generation),
-        "random baseline": search(asked.evaluations - reference, generation),
-        "train teacher": lambda: alone(largest, epochs) if job.teacher == LARGEST else 0.0,
-        "finalists": lambda: alone(typical, short),
-        "train winner": lambda: alone(typical, epochs),
-        "peers": lambda: alone(typical, asked.peers * epochs),
+        "reference networks": lambda: scoring(reference, reference),
+        "search": lambda: scoring(asked.evaluations, generation),
+        "random baseline": lambda: scoring(asked.evaluations - reference, generation),
+        "train teacher": lambda: alone(tuple(largest), job.teacher == LARGEST),
+        "finalists": lambda: alone(typical, short / max(epochs, 1)),
+        "train winner": lambda: alone(typical, 1),
+        "peers": lambda: alone(typical, asked.peers),
     }
 
 

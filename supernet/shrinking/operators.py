@@ -8,7 +8,7 @@ that none of them holds is dropped first.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 import numpy.typing as npt
@@ -30,53 +30,70 @@ def pool_of(space: SearchSpace, budget: Budget, count: int, rng: np.random.Gener
     rows = draw_feasible(space, budget, count * most, rng)
     seen: set[Architecture] = set(space.keys(rows))
     found = [rows]
-    for column, indices in enumerate(space.allowed):
+    for columns in space.groups:
+        indices = space.allowed[columns[0]]
         for option in indices:
-            missing = count - sum(int((part[:, column] == option).sum()) for part in found)
+            missing = count - sum(int((part[:, columns] == option).any(axis=1).sum()) for part in found)
             if missing > 0 and len(indices) > 1:
-                choice = space.choices[column]
-                more = draw_feasible(space.narrow({choice.name: [choice.options[option]]}), budget, missing, rng, seen)
+                only = {space.names[column]: [space.choices[column].options[option]] for column in columns}
+                more = draw_feasible(space.narrow(only), budget, missing, rng, seen)
                 seen |= set(space.keys(more))
                 found.append(more)
     return np.concatenate(found)
 
 
 def scores_of_options(space: SearchSpace, population: Population, scores: Floats) -> Scores:
-    """The mean score of the architectures that hold an option, for every option of every choice."""
-    found = []
-    for column, (choice, indices) in enumerate(zip(space.choices, space.allowed, strict=True)):
-        means = np.full(len(choice.options), np.nan)
-        for option in indices:
-            holding = scores[population[:, column] == option]
+    """The mean score of the architectures that hold an option, for every option of every choice; choices that are alike have one mean."""
+    found = [np.zeros(0)] * len(space)
+    for columns in space.groups:
+        means = np.full(len(space.choices[columns[0]].options), np.nan)
+        for option in space.allowed[columns[0]]:
+            holding = np.concatenate([scores[population[:, column] == option] for column in columns])
             means[option] = holding.mean() if len(holding) else -np.inf
-        found.append(means)
+        for column in columns:
+            found[column] = means
     return found
 
 
 def without_the_worst(
-    space: SearchSpace, scores: Scores, *, count: int | None = None, size: float = 1.0, per_choice: bool = False
+    space: SearchSpace,
+    scores: Scores,
+    *,
+    count: int | None = None,
+    size: float = 1.0,
+    per_choice: bool = False,
+    least: int = 1,
+    whole: Collection[str] = (),
 ) -> SearchSpace:
-    """The space without its worst options; every choice keeps one.
+    """The space without its worst options; choices that are alike lose them together.
 
     Args:
         space, scores: see `scores_of_options`.
         count: how many to drop; as many as bring the space down to `size` unless told otherwise.
         size: architectures that are enough, where `count` is None: the last option dropped is the one with which there are no more.
-        per_choice: drop the worst of every choice that has more than one instead, so that all keep equally many.
+        per_choice: drop the worst of every choice that has more than `least` instead, so that all keep equally many.
+        least: options that every choice keeps.
+        whole: choices that keep all.
     """
     allowed = [list(indices) for indices in space.allowed]
+    groups = [columns for columns in space.groups if not {space.names[column] for column in columns} & set(whole)]
+
+    def drop(columns: tuple[int, ...], option: int) -> None:
+        for column in columns:
+            allowed[column].remove(option)
+
     if per_choice:
-        for column, indices in enumerate(allowed):
-            if len(indices) > 1:
-                indices.remove(min(indices, key=lambda option, column=column: scores[column][option]))  # type: ignore[misc]
+        for columns in groups:
+            if len(indices := allowed[columns[0]]) > least:
+                drop(columns, min(indices, key=lambda option, first=columns[0]: scores[first][option]))  # type: ignore[misc]
     else:
-        order = sorted((float(scores[c][option]), c, option) for c, indices in enumerate(space.allowed) for option in indices)
+        order = sorted((float(scores[columns[0]][option]), columns, option) for columns in groups for option in space.allowed[columns[0]])
         dropped = 0
-        for _, column, option in order:
+        for _, columns, option in order:
             if dropped == count or (count is None and math.prod(map(len, allowed)) <= size):
                 break
-            if len(allowed[column]) > 1:
-                allowed[column].remove(option)
+            if len(allowed[columns[0]]) > least:
+                drop(columns, option)
                 dropped += 1
     names = {choice.name: [choice.options[option] for option in indices] for choice, indices in zip(space.choices, allowed, strict=True)}
     return space.narrow(names)

@@ -5,8 +5,10 @@ training, and again after every round, options are scored (`supernet.shrinking.o
 of the training goes into fewer operators and what searches afterwards has less to search.
 
 Scores: "angle" (`supernet.shrinking.rotation`) is the paper's. "accuracy" and "likelihood" are those with inherited weights and
-statistics of their own, on images set aside; "angle+accuracy" and "angle+likelihood" add ranks; "parameters", "entries", "magnitude" and
-"random" are what any of them has to beat (docs/evidence/abs.md).
+statistics of their own, on images set aside; "angle+accuracy" and "angle+likelihood" add ranks; "diversity" is how different an option is
+from its siblings (`supernet.shrinking.diversity`), "diversity+likelihood" adds both in standard deviations of the choice, as Chen et al.,
+2021, arXiv 2104.00597 (NEAS) do; "parameters", "entries", "magnitude" and "random" are what any of them has to beat (docs/evidence/abs.md,
+docs/evidence/neas.md).
 
 Departures: one round drops all, unless `every` says otherwise. Option by option, what is left of a choice is trained more and turns
 further, so that later rounds keep what earlier ones favoured: on NAS-Bench-201 many rounds made the pick worse, and one made it better
@@ -17,7 +19,7 @@ seven a round until it is there: `drop=7`); the learning rate is the one schedul
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -32,6 +34,7 @@ from evonas.tables import tabulate
 from supernet.data import Batch, Part
 from supernet.evaluation import left_as_it_was
 from supernet.fitness import InheritedFitness
+from supernet.shrinking.diversity import diversity_of_options, sum_of_standardised
 from supernet.shrinking.operators import Floats, mean_of_ranks, pool_of, scores_of_options, without_the_worst
 from supernet.shrinking.rotation import Rotation, weights_now
 from supernet.training.registry import way
@@ -39,7 +42,8 @@ from supernet.training.sandwich import weights
 from supernet.training.uniform import UniformPaths
 from supernet.training.way import Losses, Moment, Record, Way
 
-BY_IMAGES = ("accuracy", "likelihood", "angle+accuracy", "angle+likelihood")
+DIVERSE = ("diversity", "diversity+likelihood")
+BY_IMAGES = ("accuracy", "likelihood", "angle+accuracy", "angle+likelihood", *DIVERSE)
 SCORES = ("angle", *BY_IMAGES, "parameters", "entries", "magnitude", "random")
 HELD_OUT, SEARCHED, CALIBRATION = 0.1, 1000, 512
 FEW = 30  # architectures of an option where each is scored on images
@@ -62,6 +66,8 @@ class Shrinking(Way):
         stop_size: architectures that are enough. 1 leaves a single one, and no search.
         drop: options a round; as many as bring the space evenly down to `stop_size` by the last epoch unless told otherwise.
         per_choice: drop the worst option of every choice in every round, as strictly fair paths need.
+        least: options that every choice keeps.
+        whole: choices that keep all of theirs.
         pool: architectures that hold an option, at least, from which it is scored; 1000 for what needs no images, 30 for what does.
         budget: that they keep.
         anchor_again_after: options dropped after which angles are measured from the weights of that moment, once; None never.
@@ -81,6 +87,8 @@ class Shrinking(Way):
         stop_size: float = 1e6,
         drop: int | None = None,
         per_choice: bool = False,
+        least: int = 1,
+        whole: Collection[str] = (),
         pool: int | None = None,
         budget: Budget | None = None,
         anchor_again_after: int | None = 50,
@@ -95,14 +103,15 @@ class Shrinking(Way):
             or stop_size < 1
             or (drop is not None and drop < 1)
             or (pool is not None and pool < 1)
+            or least < 1
         ):
             raise UsageError(
-                f"Got first={first}, every={every}, stop_size={stop_size:g}, drop={drop} and pool={pool}; expected a share of the "
-                f"epochs below 1, and numbers of at least 1."
+                f"Got first={first}, every={every}, stop_size={stop_size:g}, drop={drop}, least={least} and pool={pool}; expected a share "
+                f"of the epochs below 1, and numbers of at least 1."
             )
         self.inner = inner or UniformPaths()
         self.score, self.first, self.every, self.stop_size = score, first, every, stop_size
-        self.drop, self.per_choice, self.seed = drop, per_choice, seed
+        self.drop, self.per_choice, self.least, self.whole, self.seed = drop, per_choice, least, tuple(whole), seed
         self.pool = pool or (FEW if score in BY_IMAGES else 1000)
         self.budget, self.anchor_again_after = budget or Budget(), anchor_again_after
         self.held_out = max(self.inner.held_out, HELD_OUT if score in BY_IMAGES else 0.0)
@@ -136,11 +145,17 @@ class Shrinking(Way):
         with torch.random.fork_rng(devices=[]), left_as_it_was(network):  # modules that are made to be counted draw weights
             pool = pool_of(space, self.budget, self.pool, rng)
             scores = self._scored(network, space, held_out, rng)(pool)
+            found = scores_of_options(space, pool, scores)
+            if self.score in DIVERSE:
+                diversity = diversity_of_options(self._inherited(network, held_out, CALIBRATION), space, rng)
+                found = diversity if self.score == "diversity" else sum_of_standardised(found, diversity)
         size = math.exp(math.log(self.stop_size) + (math.log(space.count()) - math.log(self.stop_size)) * left / (left + 1))
-        found = scores_of_options(space, pool, scores)
-        narrowed = without_the_worst(space, found, count=self.drop, size=size, per_choice=self.per_choice)
+        kept: dict[str, Any] = {"per_choice": self.per_choice, "least": self.least, "whole": self.whole}
+        narrowed = without_the_worst(space, found, count=self.drop, size=size, **kept)
         while self.per_choice and self.every is None and narrowed.count() > self.stop_size:
-            narrowed = without_the_worst(narrowed, found, per_choice=True)
+            wider, narrowed = narrowed, without_the_worst(narrowed, found, **kept)
+            if narrowed.allowed == wider.allowed:
+                break  # nothing is left to drop
         if not len(draw_feasible(narrowed, self.budget, 1, rng)):
             return given  # what is left would keep no budget
         gone = sum(map(len, space.allowed)) - sum(map(len, narrowed.allowed))
@@ -183,17 +198,21 @@ class Shrinking(Way):
             return lambda population: np.sum([each[column] for each, column in zip(numbers, population.T, strict=True)], axis=0)
         if self.score == "parameters":
             return tabulate(space, network.parts(), weights)
+        if self.score not in ("entries", "magnitude") and not self.score.startswith("angle"):
+            fitness = self._inherited(network, held_out, SEARCHED)
+            return fitness if self.score == "accuracy" else fitness.likelihood
         rotation = Rotation(network, self._anchor)
         if self.score in ("entries", "magnitude"):
             return rotation.entries if self.score == "entries" else rotation.magnitude
         if self.score == "angle":
             return rotation
+        fitness = self._inherited(network, held_out, SEARCHED)
+        return mean_of_ranks(rotation, fitness if self.score.endswith("accuracy") else fitness.likelihood)
+
+    def _inherited(self, network: Any, held_out: Part | None, images: int) -> InheritedFitness:
         assert held_out is not None
         device = next(network.parameters()).device
-        images, calibration = held_out.head(SEARCHED), held_out.head(CALIBRATION)
-        fitness = InheritedFitness(network, images, calibration, device=device)
-        inherited = fitness.likelihood if self.score.endswith("likelihood") else fitness
-        return mean_of_ranks(rotation, inherited) if "+" in self.score else inherited
+        return InheritedFitness(network, held_out.head(images), held_out.head(CALIBRATION), device=device)
 
 
 def _told(space: SearchSpace, narrowed: SearchSpace, best: Population, score: float) -> dict[str, Any]:

@@ -8,17 +8,15 @@ the members' private paths in order, and the first member's operators in all bef
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
 from torch import nn
 
 from evonas.errors import UsageError
-from evonas.space import Choice, Population, SearchSpace
+from evonas.space import Choice, SearchSpace
 from supernet.blocks import Block, FixedBlock
-from supernet.chain import ChainSupernet
 from supernet.ensemble_block import EnsembleBlock, HeadsBlock, ToMembers
+from supernet.ensemble_chain import EnsembleSupernet, Layers
 from supernet.operators import conv_bn
 from supernet.spaces.layout import Layout, pick, with_stages
 from supernet.spaces.mbconv import PRESETS, SIZES, operators
@@ -40,7 +38,7 @@ def ensemble(
     kernels: Sequence[int] = (3, 5, 7),
     expansions: Sequence[int] = (3, 6),
     seed: int = 0,
-) -> ChainSupernet:
+) -> EnsembleSupernet:
     """A supernet of ensembles.
 
     Args:
@@ -86,29 +84,6 @@ def ensemble(
 
     blocks.append(HeadsBlock(layers, splits, SPLIT, [head() for _ in range(members)]))
     choices = (split, *(choice for mine in own for choice in mine))
-    return ChainSupernet(SearchSpace(choices, canonicalise=Ordered(members, layers, splits)), blocks, image_shape, seed=seed)
-
-
-@dataclass(frozen=True)
-class Ordered:
-    """The representative of equal ensembles.
-
-    Attributes:
-        members, layers: of the ensembles.
-        splits: layers that are shared, by option of the split.
-    """
-
-    members: int
-    layers: int
-    splits: tuple[int, ...]
-
-    def __call__(self, population: Population) -> Population:
-        """Shared layers as the first member has them, and the private paths in lexicographic order: shape (n, choices)."""
-        rows = np.array(population, dtype=np.int64)
-        paths = rows[:, 1:].reshape(len(rows), self.members, self.layers)
-        shared = np.arange(self.layers) < np.array(self.splits)[rows[:, 0], None]
-        paths = np.where(shared[:, None], paths[:, :1], paths)
-        for row in range(len(rows)):
-            order = sorted(range(self.members), key=lambda member, row=row: paths[row, member].tolist())  # type: ignore[misc]
-            paths[row] = paths[row, order]
-        return np.concatenate([rows[:, :1], paths.reshape(len(rows), self.members * self.layers)], axis=1)
+    laid_out = Layers(members, layers, splits)
+    alike = tuple(tuple(1 + layer + member * layers for member in range(members)) for layer in range(layers))
+    return EnsembleSupernet(SearchSpace(choices, canonicalise=laid_out.canonical, alike=alike), blocks, image_shape, laid_out, seed=seed)

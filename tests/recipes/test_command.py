@@ -174,7 +174,8 @@ def killed_when(command, out, reached):
 
 def test_killed_runs_end_like_an_undisturbed_one(table_file, tmp_path):
     """Three kills here, each in another movement, while another process does the same undisturbed; `benchmarks/kill.py` does many."""
-    command = ["mobile", *SMALL, "--evaluations", "60", "--budget", "macs=700k", "--latency-table", table_file, "--out"]
+    smaller = ["--evaluations", "60", "--epochs", "3", "--retrain-epochs", "3", "--finalists", "1"]
+    command = ["mobile", *SMALL, *smaller, "--budget", "macs=700k", "--latency-table", table_file, "--out"]
     whole, again = tmp_path / "undisturbed", tmp_path / "again"
     undisturbed = started([*command, whole])
     for reached in MOMENTS.values():

@@ -135,7 +135,7 @@ def test_a_training_is_foretold_from_a_few_steps_and_nothing_is_changed(digits):
 def test_ways_that_need_many_epochs_are_foretold_as_well(digits):
     supernet = shuffle(digits.image_shape, 10, layout="digits", widths=("0.5", "1.0"))
     assert training_seconds(supernet, WarmUp(), digits.train, epochs=8, batch_size=512, device=torch.device("cpu")) > 0
-    assert scoring_seconds(supernet, digits, 100, 50, 128, torch.device("cpu")) > 0
+    assert scoring_seconds(supernet, digits, 128, torch.device("cpu"))(100, 50) > 0
 
 
 def test_blocks_that_networks_begin_with_alike_run_once(digits):

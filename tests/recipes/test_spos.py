@@ -24,7 +24,7 @@ from supernet.spaces import WIDTHS
 from supernet.spaces.layout import preset_for
 from supernet.training.schedule import linear
 
-SMALL = ["--data", "digits", "--epochs", "4", "--retrain-epochs", "2", "--evaluations", "30", "--device", "cpu"]
+SMALL = ["--data", "digits", "--epochs", "4", "--retrain-epochs", "2", "--evaluations", "30", "--finalists", "1", "--device", "cpu"]
 
 
 class Unopened:
