@@ -51,7 +51,7 @@ def test_workers_on_postgresql_train_once_and_end_with_one_winner(server, table,
     """Two workers, the URL from the environment, one supernet through the artifacts; each folder has all trials and a report."""
     secret = server.url.replace("evonas@", "evonas:hunter22@")
     folders = [tmp_path / f"worker{i}" for i in range(2)]
-    arguments = ["--latency-table", table, "--study", "ours", "--artifacts", tmp_path / "artifacts"]
+    arguments = ["--latency-table", table, "--study", "ours", "--artifacts", tmp_path / "artifacts", "--finalists", "1"]
     workers = [started(out, *arguments, EVONAS_STORAGE=secret) for out in folders]
     ended = [(worker.communicate(timeout=240), worker.returncode) for worker in workers]
     assert [status for _, status in ended] == [0, 0], ended

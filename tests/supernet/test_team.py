@@ -47,7 +47,7 @@ def test_a_recipe_ends_with_the_same_network_whoever_helps(tmp_path):
     space = mbconv((1, 8, 8), 10, depths=(1, 1, 1)).space
     choices = {c.name: {option: 0.1 * (i + 1) for i, option in enumerate(c.options)} for c in space.choices}
     (tmp_path / "board.json").write_text(json.dumps({"device": "board", "unit": "ms", "constant": 0.1, "choices": choices}))
-    arguments = "--data digits --depths 1,1,1 --epochs 1 --retrain-epochs 1 --lr 0.01 --evaluations 20 --predictor none"
+    arguments = "--data digits --depths 1,1,1 --epochs 1 --retrain-epochs 1 --lr 0.01 --evaluations 20 --predictor none --finalists 1"
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
 
     def start(name, *launcher):
