@@ -1,6 +1,6 @@
 """NEAS: one ensemble beside one network and beside an ensemble of two, as dear; where to split; what shrinking is worth.
 
-CIFAR-10 at 16 pixels. Networks have 8 layers of 16, 24 and 40 channels (kernels 3, 5, 7, expansions 3 and 6, skip).
+CIFAR-10 at 16 pixels. Networks have 8 layers of 8, 16 and 24 channels (kernels 3, 5, 7, expansions 3 and 6, skip).
 
   equal BOUND SEED    BOUND is macs (0.8 times those of the dearest single network) or latency (as measured here, likewise). A supernet of
                       ensembles of two and one of single networks are trained for as many epochs, both searched by likelihood under the
@@ -49,6 +49,7 @@ from supernet.training.way import Way
 
 EPOCHS, ALONE_EPOCHS, EVALUATIONS, SEARCHED, CALIBRATION = 16, 16, 300, 1000, 512
 SHARE, MEASURED_WHOLE, BINS = 0.8, 10, 15
+LARGE: dict[str, Any] = {"layout": "digits", "widths": (8, 16, 24)}
 SMALL: dict[str, Any] = {"layout": "digits", "widths": (8, 16, 24), "depths": (1, 2, 2)}
 SMALL_EPOCHS, SMALL_ALONE, RANKED = 16, 8, 30
 SETTINGS: dict[str, Any] = {"batch_size": 64, "lr": 0.1, "weight_decay": 1e-4}
@@ -82,7 +83,7 @@ def main() -> None:
 def trained(kind: str, images: ImageData, out: Path, seed: int) -> Any:
     """A supernet of ensembles or of single networks, from its checkpoint where that is complete."""
     make, way = {"ensemble": (ensemble, EnsemblePaths), "single": (mbconv, UniformPaths)}[kind]
-    supernet: Any = make(images.image_shape, len(images.classes), layout="digits", seed=seed)  # type: ignore[operator]
+    supernet: Any = make(images.image_shape, len(images.classes), seed=seed, **LARGE)  # type: ignore[operator]
     train(supernet, way(), images.train, epochs=EPOCHS, seed=seed, checkpoint=out / f"{kind}{seed}.pt", **SETTINGS)
     return supernet
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,7 @@ from evonas.space import Architecture, Population, SearchSpace
 from evonas.study import History
 
 MODES = ("sample", "most-probable")
+Draw = Callable[[int, np.random.Generator], Population]
 MOST_DRAWN, CHUNK = 1 << 16, 1 << 10
 
 
@@ -41,13 +42,15 @@ class DistributionExplorer(Explorer):
         budget: bounds that every proposal keeps.
         distribution: for every choice the probabilities of its options, shape (options,); uniform unless told otherwise. What is not
             allowed is not proposed, whatever its probability.
+        draw: (networks, generator) -> architectures of shape (networks, choices), where what was learned is no product over choices; in
+            place of a distribution, and drawn from alone.
         mode: "sample", or "most-probable" for the most probable ones in order.
         seed: seeds every generation together with its number.
         generation_size: see `Explorer`.
         first: see `Explorer`.
 
     Raises:
-        UsageError: an unknown mode, or a distribution that is none of this space.
+        UsageError: an unknown mode, a distribution that is none of this space, or both a distribution and something to draw from.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class DistributionExplorer(Explorer):
         budget: Budget | None = None,
         *,
         distribution: Sequence[npt.ArrayLike] | None = None,
+        draw: Draw | None = None,
         mode: str = "sample",
         seed: int = 0,
         generation_size: int = 50,
@@ -64,7 +68,9 @@ class DistributionExplorer(Explorer):
         super().__init__(space, budget, seed=seed, generation_size=generation_size, first=first)
         if mode not in MODES:
             raise unknown("mode", mode, MODES)
-        self.mode = mode
+        if draw is not None and (distribution is not None or mode != "sample"):
+            raise UsageError("Got a distribution, or the mode most-probable, beside something to draw from; expected one of them.")
+        self.mode, self._draw = mode, draw
         self._probabilities = _allowed(space, distribution)
 
     def propose(self, history: History, start: int, size: int) -> Population:
@@ -85,10 +91,13 @@ class DistributionExplorer(Explorer):
         return self.space.graph.connects([choice.options for choice in self.space.choices], population)
 
     def _fingerprint(self) -> str:
-        learned = repr((super()._fingerprint(), self.mode, [p.round(6).tolist() for p in self._probabilities]))
+        drawn = None if self._draw is None else self._draw(CHUNK, np.random.default_rng(0)).tolist()
+        learned = repr((super()._fingerprint(), self.mode, drawn or [p.round(6).tolist() for p in self._probabilities]))
         return hashlib.sha256(learned.encode()).hexdigest()[:16]
 
     def _drawn(self, rng: np.random.Generator) -> Iterator[Population]:
+        while self._draw is not None:
+            yield self._draw(CHUNK, rng)
         while True:
             columns = [rng.choice(len(p), size=CHUNK, p=p) for p in self._probabilities]
             yield np.stack(columns, axis=1).astype(np.int64)
