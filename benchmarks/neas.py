@@ -190,11 +190,8 @@ def searches(images: ImageData, out: Path, rows: Rows, seed: str) -> dict[str, A
     """Operators of variation, and the walk."""
     supernet = trained("ensemble", images, out, int(seed))
     cost = cost_of("macs", supernet)
-    upper = SHARE * float(
-        cost_of("macs", single := mbconv(images.image_shape, 10, layout="digits"))(
-            single.space.sample(20000, np.random.default_rng(0))
-        ).max()
-    )
+    single = mbconv(images.image_shape, len(images.classes), **LARGE)
+    upper = SHARE * float(cost_of("macs", single)(single.space.sample(20000, np.random.default_rng(0))).max())
     budget, space = Budget({"macs": cost}, [f"macs={upper}"]), supernet.space
     fitness = InheritedFitness(supernet, images.search.head(SEARCHED), images.train.head(CALIBRATION))
     makes: dict[str, Any] = {

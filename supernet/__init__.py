@@ -14,6 +14,7 @@ from supernet.operators import InvertedResidual, Residual, SqueezeExcite, conv_b
 from supernet.shrinking.rotation import Rotation
 from supernet.shrinking.rounds import Shrinking
 from supernet.spaces import (
+    branches,
     bypass,
     cream,
     darts,
@@ -71,6 +72,7 @@ __all__ = [
     "UniformPaths",
     "WarmUp",
     "accuracy",
+    "branches",
     "bypass",
     "conv_bn",
     "cream",

@@ -12,7 +12,7 @@ empty set where it is not allowed cannot be written down, and one branch is a sp
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -65,6 +65,10 @@ class BranchBlock(Block):
         for choice in choices:
             require_options(self.name, choice, (*self._in_order, NONE))
 
+    def require_one_shape(self, choices: Sequence[Choice], input_shape: Shape) -> None:
+        """Every operator by itself; see `Block.require_one_shape`."""
+        super().require_one_shape([replace(choice, options=self._in_order) for choice in choices], input_shape)
+
     def active(self, *options: int) -> nn.Module:
         """See `Block.active`."""
         return self.of([operator for operator in sorted(set(options)) if operator < len(self._keys)])
@@ -111,7 +115,7 @@ class Branches:
     def population(self, sets: Sets) -> Population:
         """The architectures of sets, of which none is larger than there are branches."""
         numbers = np.where(sets, np.arange(self.operators), self.operators)
-        return np.sort(numbers, axis=2)[:, :, : self.branches].reshape(len(sets), -1)
+        return np.sort(numbers, axis=2)[:, :, : self.branches].reshape(len(sets), self.layers * self.branches)
 
     def allowed(self, space: SearchSpace) -> Sets:
         """Which operators a space allows, shape (layers, operators)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from supernet.spaces.branches import branches
 from supernet.spaces.bypass import bypass
 from supernet.spaces.cream import cream
 from supernet.spaces.darts import darts
@@ -25,6 +26,7 @@ __all__ = [
     "PnasFamily",
     "SkipFamily",
     "Stage",
+    "branches",
     "bypass",
     "cream",
     "darts",
