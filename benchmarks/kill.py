@@ -40,6 +40,7 @@ RECIPES = {
     "factorized": {"space": "nasbench201", "channels": 4, "epochs": 5, "retrain-epochs": 8, "evaluations": 40},
     "abs": {"layout": "digits", "epochs": 8, "retrain-epochs": 8, "evaluations": 60, "stop-size": 20},
     "neas": {"layout": "digits", "epochs": 8, "retrain-epochs": 8, "evaluations": 60},
+    "nse": {"layout": "digits", "depths": "1,1,1", "epochs": 4, "retrain-epochs": 8, "evaluations": 40, "operators": 4},
     "netadaptv2": {"layout": "digits", "epochs": 8, "retrain-epochs": 8, "evaluations": 100, "samples": 10, "step": 0.15},
     "cream": {"epochs": 8, "retrain-epochs": 8, "evaluations": 60},
     "pnas": {"blocks": 2, "beam": 6, "operators": "identity,sep_conv_3x3", "epochs": 1, "filters": 4, "retrain-epochs": 6},
@@ -49,7 +50,7 @@ RECIPES = {
 STUDIES = {
     **dict.fromkeys(("mobile", "spos", "pnas", "shrink", "netadaptv2", "neas"), ("search", "baseline")),
     **dict.fromkeys(("setn", "manas", "factorized", "abs", "cream"), ("search", "baseline", "epochs")),
-    **{"flash": ("samples",), "gap": ("alone-0",)},
+    **{"flash": ("samples",), "gap": ("alone-0",), "nse": ("round1", "round2", "search", "baseline", "epochs")},
 }
 WHAT = ("architecture", "accuracy")
 GIVEN = """
@@ -59,11 +60,9 @@ def layer(arriving, leaving, stride=1):
 def build():
     return nn.Sequential(layer(1, 32), layer(32, 64, 2), layer(64, 64), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
 """
-ONE_SHOT = ("mobile", "spos", "setn", "manas", "factorized", "abs", "netadaptv2", "neas", "cream", "shrink")
+ONE_SHOT = ("mobile", "spos", "setn", "manas", "factorized", "abs", "netadaptv2", "neas", "nse", "cream", "shrink")
 COMPARED = {
-    **dict.fromkeys(
-        ("mobile", "spos", "setn", "manas", "factorized", "abs", "netadaptv2", "cream", "shrink"), (*WHAT, "teacher", "finalists", "peers")
-    ),
+    **dict.fromkeys(ONE_SHOT, (*WHAT, "teacher", "finalists", "peers")),
     **dict.fromkeys(("flash", "pnas"), WHAT),
 }
 
@@ -133,6 +132,7 @@ def command(recipe: str, out: Path, shared: Path) -> list[str]:
         "abs": ["--budget", "macs=60%"],
         "netadaptv2": ["--budget", "macs=40%"],
         "neas": ["--budget", "macs=60%"],
+        "nse": ["--budget", "macs=50%"],
         "cream": ["--budget", "macs=200k..700k", "--latency-table", str(shared / "cream.json")],
         "pnas": ["--budget", "params=60%"],
         "shrink": ["--model", f"{shared / 'given.py'}:build", "--budget", "macs=50%"],

@@ -73,9 +73,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", help="CIFAR-10 at 16 pixels, .npz")
     parser.add_argument("--table", type=Path, help="NAS-Bench-201, .npz")
-    names = [f"table {seed}" for seed in range(5)] + [
-        f"run {kind} {s}" for s in range(3) for kind in ("evolved", "big", "random", "single")
-    ]
+    names = [f"table {band} {seed}" for band in (0.0, 0.8) for seed in range(5)]
+    names += [f"run {kind} {seed}" for seed in range(3) for kind in ("evolved", "big", "random", "single")]
     names += [f"run {kind} 0" for kind in ("latency", "round1", "round2")]
     parser.add_argument("--only", nargs="+", default=names)
     parser.add_argument("--out", type=Path, default=Path("runs/benchmark_nse"))
