@@ -36,7 +36,8 @@ import torch
 from rows import Rows
 from setn import truth_of
 
-from evonas.subspaces import first_subspaces, front_of
+from evonas.explorers.pareto import pareto_front
+from evonas.subspaces import first_subspaces
 from evonas.tables import tabulate
 from evonas.tabular import nasbench201 as read_table
 from supernet import nasbench201
@@ -109,7 +110,7 @@ def on_table(path: Path, band: str, seed: str) -> dict[str, Any]:
         drawn = drawn[(price(drawn) <= upper) & (price(drawn) >= float(band) * upper)][:SCORED]
         cells = np.unique(np.concatenate([front, drawn]), axis=0)
         scores = truth_of(table, cells) + NOISE * rng.normal(size=len(cells))
-        front = cells[front_of(price(cells), scores)]
+        front = cells[pareto_front(price(cells), scores)]
         means.append(told(now.current))
         members = np.arange(operators) == front[:, :, None]
         now, tried = now.evolved(members), now.never_tried

@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 Members = npt.NDArray[np.bool_]  # shape (n, layers, operators): what every network uses
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -79,21 +78,3 @@ def first_subspaces(layers: int, operators: int, size: int, rng: np.random.Gener
 def rounds_needed(operators: int, size: int) -> int:
     """Rounds that try everything where a round keeps one operator a layer: the paper's floor((n - 1) / (K - 1))."""
     return max(1, math.floor((operators - 1) / (size - 1))) if size > 1 else operators
-
-
-def front_of(costs: Floats, scores: Floats) -> npt.NDArray[np.int64]:
-    """Positions of the networks that none is better than: no other costs at most as much and scores at least as much, in order of cost.
-
-    Of equal ones the first stays.
-
-    Args:
-        costs: lower is better, shape (n,).
-        scores: higher is better, shape (n,).
-    """
-    found: list[int] = []
-    best = -math.inf
-    for position in np.lexsort((np.arange(len(costs)), -scores, costs)):
-        if scores[position] > best:
-            found.append(int(position))
-            best = float(scores[position])
-    return np.array(found, dtype=np.int64)

@@ -25,10 +25,11 @@ import typer
 from evonas import Budget, DistributionExplorer, open_study, search
 from evonas.budget import Cost
 from evonas.errors import UsageError
+from evonas.explorers.pareto import pareto_front
 from evonas.files import inside, read_json, write_json
 from evonas.sampling import draw_feasible
 from evonas.space import Population, SearchSpace
-from evonas.subspaces import Subspaces, first_subspaces, front_of
+from evonas.subspaces import Subspaces, first_subspaces
 from predictors import costs
 from recipes.runner import options as o
 from recipes.runner.asked import AskedOneShot
@@ -213,7 +214,7 @@ def begun(supernet: BranchSupernet, size: int, continued: str | None, seed: int)
         raise UsageError(f"{continued} is no run of evonas nse with the same layers and branches in the first pool; expected one.")
     population = space.population([space.from_names(trial.params) for trial in trials])
     cost = costs.macs(space, supernet.parts())(population)
-    front = population[front_of(cost, np.array([trial.value for trial in trials]))]
+    front = population[pareto_front(cost, np.array([trial.value for trial in trials]))]
     kept = tuple(tuple(np.flatnonzero(used).tolist()) for used in np.any(laid_out.sets(front), axis=0).tolist())
     return Subspaces(size, kept, kept, ((),) * laid_out.layers).continued(known, laid_out.operators, rng), front
 
@@ -261,7 +262,7 @@ def scored(
             on_progress=lambda done, best: update(done / asked.evaluations, f"best {best:.2f}"),
         ).history
     cost = budget.costs[budget.bounds[0].cost if budget.bounds else "macs"](history.population)
-    members = front_of(cost, history.scores)
+    members = pareto_front(cost, history.scores)
     drawn = way.gates.population(supernet.space, 1000, np.random.default_rng(0))
     return {
         "front": [

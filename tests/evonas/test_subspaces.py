@@ -4,7 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as some
 
-from evonas.subspaces import first_subspaces, front_of, rounds_needed
+from evonas.explorers.pareto import pareto_front
+from evonas.subspaces import first_subspaces, rounds_needed
 
 
 @given(some.integers(1, 4), some.integers(2, 9), some.integers(2, 5), some.integers(0, 99))
@@ -56,7 +57,7 @@ def test_rounds_of_the_published_spaces():
 @given(some.lists(some.tuples(some.integers(0, 6), some.integers(0, 6)), min_size=1, max_size=30))
 def test_a_front_is_what_no_other_is_better_than(points):
     costs, scores = (np.array(values, dtype=float) for values in zip(*points, strict=True))
-    found = front_of(costs, scores).tolist()
+    found = pareto_front(costs, scores).tolist()
     beaten = lambda i, j: costs[j] <= costs[i] and scores[j] >= scores[i] and (costs[j] < costs[i] or scores[j] > scores[i])  # noqa: E731
     expected = {point for i, point in enumerate(points) if not any(beaten(i, j) for j in range(len(points)))}
     assert {points[i] for i in found} == expected

@@ -7,8 +7,8 @@ import pytest
 import torch
 from command import here, stopped_at_checkpoint
 
+from evonas.explorers.pareto import pareto_front
 from evonas.study import open_study
-from evonas.subspaces import front_of
 from predictors import count_macs
 from recipes.runner.delivery import load_model
 
@@ -41,7 +41,7 @@ def test_what_was_scored_for_the_front_is_in_the_studies(run):
     trials = open_study(run / "study.log", "round1").trials
     costs, scores = (np.array([value(trial) for trial in trials]) for value in (lambda t: t.user_attrs["macs"], lambda t: t.value))
     front = json.loads((run / "round1.json").read_text())["front"]
-    assert [entry["architecture"] for entry in front] == [trials[i].params for i in front_of(costs, scores)]
+    assert [entry["architecture"] for entry in front] == [trials[i].params for i in pareto_front(costs, scores)]
     following = open_study(run / "study.log", "search").trials
     assert [trial.params for trial in following[: len(front)]] == [entry["architecture"] for entry in front]
     used = {}
@@ -75,7 +75,7 @@ def test_a_second_pool_continues_a_finished_run(run, tmp_path):
     options = {option for trial in trials for option in trial.params.values()}
     assert any("_g" in option for option in options)
     before = open_study(run / "study.log", "search").trials
-    front = front_of(np.array([t.user_attrs["macs"] for t in before]), np.array([t.value for t in before]))
+    front = pareto_front(np.array([t.user_attrs["macs"] for t in before]), np.array([t.value for t in before]))
     kept = {option for i in front for option in before[i].params.values()}
     assert {option for option in options if "_g" not in option and option != "none"} <= kept
     wrong = here(*COMMAND, *second, "--depths", "1,2,1", "--out", tmp_path / "other")
