@@ -6,10 +6,10 @@
                         The mean published accuracy of all cells of the subspace that follows, and of those within the bound, beside
                         500 random subspaces of three operators an edge
   run KIND SEED         `evonas nse` on CIFAR-10 at 16 pixels: 5 layers of 8, 16 and 24 channels, 18 operators, at most 1.2 million
-                        multiply-accumulates, 18 epochs of supernets in all, and one network trained:
-                        evolved   three rounds of 6 epochs, five operators a layer
-                        big       one supernet of all operators, 18 epochs
-                        random    one supernet of five random operators a layer, 18 epochs
+                        multiply-accumulates, 12 epochs of supernets in all, and one network trained for 10:
+                        evolved   three rounds of 4 epochs, five operators a layer
+                        big       one supernet of all operators, 12 epochs
+                        random    one supernet of five random operators a layer, 12 epochs
                         single    as evolved, one operator a layer
                         latency   as evolved, with a latency of this host in place of multiply-accumulates
                         round1, round2    as evolved, ended after one and two rounds: what comes out, trained as the others
@@ -60,13 +60,13 @@ COMMON = [
     "12",
 ]
 KINDS = {
-    "evolved": "--rounds 3 --epochs 6 --operators 5",
-    "big": "--rounds 1 --epochs 18 --operators 18",
-    "random": "--rounds 1 --epochs 18 --operators 5",
-    "single": "--rounds 3 --epochs 6 --operators 5 --branches 1",
-    "latency": "--rounds 3 --epochs 6 --operators 5",
-    "round1": "--rounds 1 --epochs 6 --operators 5",
-    "round2": "--rounds 2 --epochs 6 --operators 5",
+    "evolved": "--rounds 3 --epochs 4 --operators 5",
+    "big": "--rounds 1 --epochs 12 --operators 18",
+    "random": "--rounds 1 --epochs 12 --operators 5",
+    "single": "--rounds 3 --epochs 4 --operators 5 --branches 1",
+    "latency": "--rounds 3 --epochs 4 --operators 5",
+    "round1": "--rounds 1 --epochs 4 --operators 5",
+    "round2": "--rounds 2 --epochs 4 --operators 5",
 }
 
 

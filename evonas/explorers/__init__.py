@@ -19,6 +19,7 @@ from evonas.explorers.coordinate_descent import CoordinateDescentExplorer
 from evonas.explorers.distribution import DistributionExplorer
 from evonas.explorers.evolution import EvolutionExplorer
 from evonas.explorers.pareto import ParetoExplorer
+from evonas.explorers.pareto_bayesian import ParetoBayesianExplorer
 from evonas.explorers.progressive import ChoiceGrowth, ProgressiveExplorer
 from evonas.explorers.random_search import RandomExplorer
 from evonas.explorers.screened import ScreenedExplorer
@@ -35,6 +36,7 @@ __all__ = [
     "DistributionExplorer",
     "EvolutionExplorer",
     "Explorer",
+    "ParetoBayesianExplorer",
     "ParetoExplorer",
     "ProgressiveExplorer",
     "RandomExplorer",

@@ -44,6 +44,29 @@ class Belief(Protocol):
     def condition(self, row: int) -> None: ...
 
 
+class Worth(Protocol):
+    """What proposing candidates is worth; higher is better."""
+
+    def __call__(self, population: Population, mean: Floats, std: Floats) -> Floats:
+        """Of candidates of which a predictor holds `mean` and `std`: shape (n,)."""
+
+    def expect(self, row: Population, mean: float) -> None:
+        """A candidate, shape (choices,), will be read; that is what it is expected to score."""
+
+
+class UpperBound:
+    """The mean plus so many standard deviations."""
+
+    def __init__(self, optimism: float) -> None:
+        self.optimism = optimism
+
+    def __call__(self, population: Population, mean: Floats, std: Floats) -> Floats:
+        return mean + self.optimism * std
+
+    def expect(self, row: Population, mean: float) -> None:
+        """Nothing changes but what the belief says itself."""
+
+
 class BayesianExplorer(Explorer):
     """Proposes the candidates with the highest mean plus `optimism` times spread; the most frugal explorer here.
 
@@ -93,13 +116,26 @@ class BayesianExplorer(Explorer):
         history = history.before(start)
         if len(history.scored) < max(self.initial, 2):
             return draw_feasible(self.space, self.budget, size, rng, history.keys)
-        predictor = self._fitted(history, normal_scores(history.scores[history.scored]))
-        pool = self._list(history) if self.space.count() <= LISTED_WHOLE else self._breed(history, predictor, rng)
+        predictor = self._fitted(history, self.targets(history))
+        worth = self.worth(history)
+        pool = self._list(history) if self.space.count() <= LISTED_WHOLE else self._breed(history, predictor, worth, rng)
         if len(pool) == 0:
             return pool
         pool = pool[rng.permutation(len(pool))]
         waiting = history.population[~np.isfinite(history.scores)]
-        return pool[self._pick(predictor, np.concatenate([pool, waiting]), len(pool), min(size, len(pool)))]
+        return pool[self._pick(predictor, worth, np.concatenate([pool, waiting]), len(pool), min(size, len(pool)))]
+
+    def targets(self, history: History) -> Floats:
+        """What the predictor is fitted on: of the scored trials, best first."""
+        return normal_scores(history.scores[history.scored])
+
+    def worth(self, history: History) -> Worth:
+        """What candidates are chosen by, given scored trials whose targets the predictor was fitted on."""
+        return UpperBound(self.optimism)
+
+    def parents(self, history: History) -> Population:
+        """The trials that candidates are bred from first, where a space is too large to list: shape (n, choices)."""
+        return history.population[history.scored[:20]]
 
     def recommend(self, history: History) -> npt.NDArray[np.int64]:
         """Positions of the scored trials, best first, by the mean of each score and what the predictor makes of it.
@@ -121,22 +157,25 @@ class BayesianExplorer(Explorer):
 
         return clone(self.predictor, safe=False).fit(history.population[history.scored], targets)
 
-    def _pick(self, predictor: Any, candidates: Population, pool: int, size: int) -> list[int]:
+    def _pick(self, predictor: Any, worth: Worth, candidates: Population, pool: int, size: int) -> list[int]:
         """The rows of the pool to read, one after another; rows beyond it are read already, with no score yet."""
         picked: list[int] = []
+        free = candidates[:pool]
         if not hasattr(predictor, "belief"):
-            mean, std = predictor.predict(candidates[:pool], return_std=True)
-            return [int(row) for row in np.argsort(-(mean + self.optimism * std), kind="stable")[:size]]
+            mean, std = predictor.predict(free, return_std=True)
+            return [int(row) for row in np.argsort(-worth(free, mean, std), kind="stable")[:size]]
         belief: Belief = predictor.belief(candidates)
         for row in range(pool, len(candidates)):
             belief.condition(row)
+            worth.expect(candidates[row], float(belief.mean[row]))
         left = np.ones(pool, dtype=bool)
         for _ in range(size):
-            bound = np.where(left, belief.mean[:pool] + self.optimism * belief.std[:pool], -np.inf)
-            picked.append(int(bound.argmax()))
+            values = np.where(left, worth(free, belief.mean[:pool], belief.std[:pool]), -np.inf)
+            picked.append(int(values.argmax()))
             left[picked[-1]] = False
             if len(picked) < size:
                 belief.condition(picked[-1])
+                worth.expect(candidates[picked[-1]], float(belief.mean[picked[-1]]))
         return picked
 
     def _list(self, history: History) -> Population:
@@ -147,11 +186,11 @@ class BayesianExplorer(Explorer):
         known = np.fromiter((key in history.keys for key in map(tuple, self._listed.tolist())), bool, len(self._listed))
         return self._listed[~known]
 
-    def _breed(self, history: History, predictor: Any, rng: np.random.Generator) -> Population:
-        """Feasible and new candidates, bred from the best trials and then from those with the highest bound."""
+    def _breed(self, history: History, predictor: Any, worth: Worth, rng: np.random.Generator) -> Population:
+        """Feasible and new candidates, bred from the best trials and then from those worth most."""
         collector = Collector(self.space, self.budget, history.keys)
         collector.draw(self.pool // 2, rng)
-        parents = history.population[history.scored[:20]]
+        parents = self.parents(history)
         for _ in range(self.rounds):
             variation = Variation(self.space, parents)
             if len(variation) == 0:
@@ -163,5 +202,5 @@ class BayesianExplorer(Explorer):
                 break
             population = collector.population()
             mean, std = predictor.predict(population, return_std=True)
-            parents = population[np.argsort(-(mean + self.optimism * std), kind="stable")[:50]]
+            parents = population[np.argsort(-worth(population, mean, std), kind="stable")[:50]]
         return collector.population()
