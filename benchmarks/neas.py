@@ -2,9 +2,9 @@
 
 CIFAR-10 at 16 pixels. Networks have 8 layers of 8, 16 and 24 channels (kernels 3, 5, 7, expansions 3 and 6, skip).
 
-  equal BOUND SEED    BOUND is macs (0.8 times those of the dearest single network) or latency (as measured here, likewise). A supernet of
-                      ensembles of two and one of single networks are trained for as many epochs, both searched by likelihood under the
-                      bound, winners trained alike. "single" is the best network; "pair" the two best under half of the bound, trained
+  equal BOUND SEED    BOUND is macs (0.8 times those of the dearest single network) or latency (as measured here, likewise). A supernet
+                      of ensembles of two and one of single networks are trained for as many epochs, both searched by likelihood under
+                      the bound, winners trained alike. "single" is the best network; "pair" the two best under half of the bound, trained
                       apart, whose logits are averaged; "split free", "none shared" and "all shared" (under macs) are ensembles as one network
   search SEED         the supernet of ensembles of `equal`, macs: evolution with operators of its own and with DEAP's uniform ones, and
                       random search, 150 evaluations, 5 seeds of the search; and the walk through members beside one through ensembles

@@ -46,18 +46,8 @@ from supernet.training.sandwich import weights
 SIZE, SCORED, NOISE, RANDOM, SHARE = 3, 100, 0.005, 500, 0.6
 BOUND, LATENCY = "macs=1.2M", "latency=0.08ms"
 COMMON = [
-    "--layout",
-    "digits",
-    "--widths",
-    "8,16,24",
-    "--depths",
-    "1,2,2",
-    "--evaluations",
-    "200",
-    "--finalists",
-    "1",
-    "--retrain-epochs",
-    "12",
+    *("--layout", "digits", "--widths", "8,16,24", "--depths", "1,2,2", "--batch-size", "128"),
+    *("--evaluations", "150", "--finalists", "1", "--retrain-epochs", "10"),
 ]
 KINDS = {
     "evolved": "--rounds 3 --epochs 4 --operators 5",
