@@ -4,8 +4,9 @@ CIFAR-10 at 16 pixels. Networks have 8 layers of 8, 16 and 24 channels (kernels 
 
   equal BOUND SEED    BOUND is macs (0.8 times those of the dearest single network) or latency (as measured here, likewise). A supernet
                       of ensembles of two and one of single networks are trained for as many epochs, both searched by likelihood under
-                      the bound, winners trained alike. "single" is the best network; "pair" the two best under half of the bound, trained
-                      apart, whose logits are averaged; "split free", "none shared" and "all shared" (under macs) are ensembles as one network
+                      the bound, winners trained alike. "single" is the best network; "pair" the two best under half of the bound,
+                      trained apart, whose logits are averaged; "split free", "none shared" and "all shared" (the latter two under macs)
+                      are ensembles as one network
   search SEED         the supernet of ensembles of `equal`, macs: evolution with operators of its own and with DEAP's uniform ones, and
                       random search, 150 evaluations, 5 seeds of the search; and the walk through members beside one through ensembles
   shrink KIND SEED    ensembles of 5 layers of 8, 16 and 24 channels: none, diversity+likelihood, likelihood, diversity or random; 30 random
@@ -144,7 +145,7 @@ def _one(supernet: Any, space: SearchSpace, budget: Budget, images: ImageData, s
     labels = torch.cat([labels for _, labels in images.test.batches(500, CPU)])
     return {
         **judged(torch.stack(logits), labels),
-        "bounded": round(float(budget.bounds[0].cost(best).sum()), 4),
+        "bounded": round(float(budget.costs[budget.bounds[0].cost](best).sum()), 4),
         "milliseconds": round(milliseconds, 4),
         "seconds of training": round(time.perf_counter() - start),
         **({"split": space.choices[0].options[best[0, 0]]} if is_ensemble else {}),

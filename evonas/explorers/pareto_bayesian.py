@@ -28,6 +28,7 @@ from evonas.study import History
 Floats = npt.NDArray[np.float64]
 
 SAMPLED = 2000
+CHEAPEST = 0.02  # of random networks; below that nothing is gained: a network that costs nothing would be worth more than all others
 
 
 class ParetoBayesianExplorer(BayesianExplorer):
@@ -43,6 +44,7 @@ class ParetoBayesianExplorer(BayesianExplorer):
         seed: seeds every generation together with its number.
         generation_size: trials that are proposed together.
         initial: scored trials that are drawn at random before the predictor is asked.
+        optimism: standard deviations are taken this many times as large: an expectation alone stays too near to what is known.
         pool: candidates of one round of breeding, in spaces too large to list.
         rounds: rounds of breeding.
         first: architectures to try before anything else, see `Explorer`.
@@ -61,6 +63,7 @@ class ParetoBayesianExplorer(BayesianExplorer):
         seed: int = 0,
         generation_size: int = 1,
         initial: int = 5,
+        optimism: float = 2.0,
         pool: int = 1000,
         rounds: int = 5,
         first: Sequence[Architecture] | Population = (),
@@ -72,6 +75,7 @@ class ParetoBayesianExplorer(BayesianExplorer):
             seed=seed,
             generation_size=generation_size,
             initial=initial,
+            optimism=optimism,
             pool=pool,
             rounds=rounds,
             first=first,
@@ -82,17 +86,21 @@ class ParetoBayesianExplorer(BayesianExplorer):
         for name in self.costs:
             if name not in self.budget.costs:
                 raise unknown("cost", name, self.budget.costs)
-        self._dearest = self.logarithms(space.sample(SAMPLED, np.random.default_rng([seed, 3]))).max(axis=0)
+        sampled = self._of(space.sample(SAMPLED, np.random.default_rng([seed, 3])))
+        self._least = np.maximum(np.quantile(sampled, CHEAPEST, axis=0), np.finfo(np.float64).tiny)
+        self._dearest = np.log(np.maximum(sampled.max(axis=0), self._least))
 
     def logarithms(self, population: Population) -> Floats:
         """The logarithms of the costs, shape (n, costs)."""
-        found = np.stack([np.asarray(self.budget.costs[name](population), dtype=np.float64) for name in self.costs], axis=1)
-        return np.log(np.maximum(found, np.finfo(np.float64).tiny))
+        return np.log(np.maximum(self._of(population), self._least))
+
+    def _of(self, population: Population) -> Floats:
+        return np.stack([np.asarray(self.budget.costs[name](population), dtype=np.float64) for name in self.costs], axis=1)
 
     def worth(self, history: History) -> ExpectedVolume:
         """See `BayesianExplorer.worth`."""
         scored = history.scored
-        return ExpectedVolume(self.logarithms, history.population[scored], self.targets(history), self._dearest)
+        return ExpectedVolume(self.logarithms, history.population[scored], self.targets(history), self._dearest, self.optimism)
 
     def parents(self, history: History) -> Population:
         """The front; see `BayesianExplorer.parents`."""
@@ -124,9 +132,13 @@ class ExpectedVolume:
         logarithms: of the costs of a population, shape (n, costs).
         population, scores: what is known, shapes (n, choices) and (n,).
         dearest: the reference point of the costs, shape (costs,); the lowest score is that of the scores.
+        optimism: by which spreads are multiplied.
     """
 
-    def __init__(self, logarithms: Callable[[Population], Floats], population: Population, scores: Floats, dearest: Floats) -> None:
+    def __init__(
+        self, logarithms: Callable[[Population], Floats], population: Population, scores: Floats, dearest: Floats, optimism: float = 1.0
+    ) -> None:
+        self._optimism = optimism
         self._logarithms, self._lowest = logarithms, float(scores.min())
         self._logs, self._scores = logarithms(population), scores
         self._dearest = np.maximum(dearest, self._logs.max(axis=0))
@@ -135,7 +147,7 @@ class ExpectedVolume:
     def __call__(self, population: Population, mean: Floats, std: Floats) -> Floats:
         """The expectation for candidates: shape (n,)."""
         levels, widths = self.steps(self._costs(population))
-        return np.asarray((widths * expected_improvement(mean[:, None], std[:, None], levels)).sum(axis=1))
+        return np.asarray((widths * expected_improvement(mean[:, None], self._optimism * std[:, None], levels)).sum(axis=1))
 
     def expect(self, row: Population, mean: float) -> None:
         """See `evonas.explorers.bayesian.Worth`."""
