@@ -1,9 +1,9 @@
 """The whole front in one search: the share of the true front's volume after 50, 100 and 300 queries, on published tables.
 
 NAS-Bench-201 (mean test accuracy on CIFAR-10 after 200 epochs) against parameters, and against the latency of three devices; three
-objectives once (parameters and a phone); NAS-Bench-Macro (test accuracy) against its multiply-accumulates. Volumes are in accuracy times the
-logarithm of costs, above the table's 5 % quantile of accuracy and below its dearest network. Ours, and the samplers of Optuna and of pymoo
-(parameters as categories, or integers for pymoo, whose population is 20); accuracies are exact.
+objectives once (parameters and a phone); NAS-Bench-Macro (test accuracy) against its multiply-accumulates. Volumes are in accuracy times
+the logarithm of costs, above the table's 5 % quantile of accuracy and below its dearest network. Ours, and the samplers of Optuna and of
+pymoo (parameters as categories, or integers for pymoo, whose population is 20); accuracies are exact.
 
     OMP_NUM_THREADS=1 python benchmarks/front.py --data DATA [--table T ...] [--explorer E ...] [--seeds 10] [--queries 300]
 

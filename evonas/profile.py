@@ -99,6 +99,9 @@ def parse_bounds(
 def _range(space: SearchSpace, budget: Budget, name: str, population: Population) -> CostRange:
     cost = budget.costs[name]
     values = np.asarray(cost(population))
+    if space.listed is not None:
+        everything = np.asarray(cost(space.enumerate()))
+        return CostRange(name, cost.unit, float(everything.min()), float(np.median(values)), float(everything.max()), exact=True)
     if isinstance(cost, BoundedCost):
         with contextlib.suppress(TooWide):
             ends = np.asarray(cost(space.population(cost.extremes(space))))

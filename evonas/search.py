@@ -24,7 +24,9 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from evonas.budget import Budget
+from evonas.errors import UsageError
 from evonas.explorers.base import Explorer
+from evonas.sampling import SMALL_SPACE
 from evonas.space import Population, SearchSpace
 from evonas.storage import patiently
 from evonas.study import REPEATS, History, annotate, distributions, rows_of, store_proposals
@@ -61,7 +63,8 @@ class SearchResult:
         history: every trial of the study.
         evaluations: architectures scored, in this run and before, by all workers.
         rejected: proposals that cost no evaluation: infeasible, or scored already (an Optuna sampler makes those; ours do not).
-        stopped: "evaluations" (all made), "exhausted" (nothing feasible is left) or "rejected" (a sampler that
+        stopped: "evaluations" (all made), "exhausted" (nothing feasible is left), "none found" (nothing feasible and new was found, in a
+            space too large to be sure that nothing is left) or "rejected" (a sampler that
             proposed nothing new and feasible a thousand times in a row).
     """
 
@@ -188,7 +191,8 @@ def _claim(
             known = study.get_trials(deepcopy=False)
             mine = [trial for trial in known if trial.state == TrialState.RUNNING and trial.user_attrs.get(WORKER) == worker.name]
         if not asked:
-            return _Claim([], known, 0, others, "" if others else "exhausted")
+            ended = "exhausted" if space.count() <= SMALL_SPACE else "none found"
+            return _Claim([], known, 0, others, "" if others else ended)
         worker.take(mine)
         return _Claim(mine, known, asked, others)
 
@@ -269,7 +273,10 @@ def _score(space: SearchSpace, fitness: Fitness, study: optuna.Study, claim: _Cl
         found = found if isinstance(found, Scored) else Scored(found, {})
         scores = np.asarray(found.scores, dtype=np.float64)
         if scores.shape != (len(new),):
-            raise TypeError(f"the fitness returned shape {scores.shape} for {len(new)} architectures")
+            raise UsageError(
+                f"The fitness returned shape {scores.shape} for {len(new)} architectures; expected a number for each. What else it knows "
+                f"goes beside (evonas.search.Scored), and costs into the budget."
+            )
         for k, (trial, score) in enumerate(zip(new, scores.tolist(), strict=True)):
             beside = {name: float(values[k]) for name, values in found.beside.items()}
             patiently(partial(_tell, study, trial, score, TrialState.FAIL, beside), note)

@@ -35,6 +35,8 @@ class Choice:
     options: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        if not isinstance(self.options, tuple) or not all(isinstance(option, str) for option in self.options):
+            raise UsageError(f"Choice {self.name!r} got the options {self.options!r}; expected texts, such as ('8', '16').")
         if not self.options or len(set(self.options)) != len(self.options):
             raise UsageError(f"Choice {self.name!r} needs at least one option and no option twice, got {self.options}.")
 
@@ -51,6 +53,7 @@ class SearchSpace:
         graph: how the choices are wired, where they are the edges of a cell.
         alike: groups of columns between which equal architectures exchange their options; what shrinks the space keeps the same options
             in all columns of a group.
+        listed: where only some architectures exist, those: shape (n, choices); see `only`.
     """
 
     choices: tuple[Choice, ...]
@@ -58,6 +61,7 @@ class SearchSpace:
     canonicalise: Callable[[Population], Population] | None = field(default=None, compare=False)
     graph: Graph | None = None
     alike: tuple[tuple[int, ...], ...] = ()
+    listed: Population | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         names = [choice.name for choice in self.choices]
@@ -68,6 +72,12 @@ class SearchSpace:
         for choice, indices in zip(self.choices, self.allowed, strict=True):
             if not indices or list(indices) != sorted(set(indices)) or not 0 <= indices[0] <= indices[-1] < len(choice.options):
                 raise UsageError(f"Choice {choice.name!r} must keep at least one of its {len(choice.options)} options, got {indices}.")
+        if self.listed is not None:
+            kept = self.listed[self._allowed(self.listed)]
+            if not len(kept):
+                raise UsageError("No architecture of the list takes allowed options only; expected at least one.")
+            object.__setattr__(self, "listed", kept)
+            object.__setattr__(self, "_keys", frozenset(map(tuple, kept.tolist())))
         for group in self.alike:
             if len({self.choices[column].options for column in group}) > 1:
                 raise UsageError(f"The choices {', '.join(names[column] for column in group)} are alike; expected the same options in all.")
@@ -112,7 +122,9 @@ class SearchSpace:
         return list(dict.fromkeys(group_of.get(column, (column,)) for column in range(len(self))))
 
     def count(self) -> int:
-        """Number of allowed option tuples (an exact integer, also for 1e19 of them)."""
+        """Number of allowed option tuples (an exact integer, also for 1e19 of them), or of architectures that are listed."""
+        if self.listed is not None:
+            return len(self.listed)
         return math.prod(len(indices) for indices in self.allowed)
 
     def from_ranks(self, ranks: Population) -> Population:
@@ -123,7 +135,9 @@ class SearchSpace:
         return table[np.arange(len(self)), ranks]
 
     def sample(self, n: int, rng: np.random.Generator) -> Population:
-        """`n` architectures, every allowed option equally likely, independent and with repetition: shape (n, choices)."""
+        """`n` architectures, every allowed option (or row of the list) equally likely, independent, with repetition: shape (n, choices)."""
+        if self.listed is not None:
+            return self.listed[rng.integers(len(self.listed), size=n)]
         return self.canonical(self.from_ranks(rng.integers(0, self.allowed_counts, size=(n, len(self)))))
 
     def enumerate(self) -> Population:
@@ -134,6 +148,8 @@ class SearchSpace:
         """
         if self.count() > LARGEST_ENUMERATION:
             raise UsageError(f"A space of {self.count():.3g} architectures is too large to list; sample or narrow it.")
+        if self.listed is not None:
+            return self.listed.copy()
         count = following = self.count()
         rows = np.empty((count, len(self)), dtype=np.int64)
         for column, indices in enumerate(self.allowed):
@@ -150,8 +166,15 @@ class SearchSpace:
         return list(map(tuple, self.canonical(population).tolist()))
 
     def contains(self, population: Population) -> npt.NDArray[np.bool_]:
-        """Mask of the rows that take only allowed options: shape (n,)."""
+        """Mask of the rows that take only allowed options, and are in the list where there is one: shape (n,)."""
         population = np.asarray(population)
+        inside = self._allowed(population)
+        if self.listed is not None:
+            keys: frozenset[Architecture] = self._keys  # type: ignore[attr-defined]
+            inside &= np.fromiter((key in keys for key in map(tuple, population.tolist())), bool, len(population))
+        return inside
+
+    def _allowed(self, population: Population) -> npt.NDArray[np.bool_]:
         inside = (population >= 0) & (population < self.sizes)
         columns = np.arange(len(self))
         taken: npt.NDArray[np.bool_] = self.allowed_mask[columns, np.where(inside, population, 0)]
@@ -181,6 +204,22 @@ class SearchSpace:
             allowed[position[name]] = tuple(index for index in before if index in kept_indices)
         return replace(self, allowed=tuple(allowed))
 
+    def only(self, architectures: Population) -> SearchSpace:
+        """The space of a list of architectures: what was trained and is in a table, or what somebody allows.
+
+        Explorers propose what is in the list, each once; those that vary what they know (evolution) mostly meet what is not there and draw
+        at random then, so that on a short list one that looks at all of it (`BayesianExplorer`) is the better choice.
+
+        Args:
+            architectures: shape (n, choices); repeated ones count once.
+
+        Raises:
+            UsageError: one of them is not in this space, or there is none.
+        """
+        rows = np.unique(self.canonical(self.population(list(architectures))), axis=0)
+        kept = {choice.name: [choice.options[i] for i in np.unique(rows[:, c])] for c, choice in enumerate(self.choices)}
+        return replace(self.narrow(kept), listed=rows) if len(rows) else replace(self, listed=rows)
+
     def to_names(self, architecture: Architecture | npt.NDArray[np.int64]) -> dict[str, str]:
         """`{"stage1.block0.op": "mb3_k5", ...}`: the form in which architectures are stored and shown."""
         return {choice.name: choice.options[int(index)] for choice, index in zip(self.choices, architecture, strict=True)}
@@ -208,6 +247,8 @@ class SearchSpace:
         population = np.array([tuple(a) for a in architectures], dtype=np.int64).reshape(-1, len(self))
         if not (inside := self.contains(population)).all():
             row = population[~inside][0]
+            if self._allowed(row[None])[0]:
+                raise UsageError(f"Architecture {tuple(row.tolist())} is none of the {self.count():,} that this space lists.")
             column = next(i for i, (value, indices) in enumerate(zip(row, self.allowed, strict=True)) if value not in indices)
             raise UsageError(
                 f"Architecture {tuple(row.tolist())} takes option {row[column]} of {self.names[column]!r}; allowed: {self.allowed[column]}."

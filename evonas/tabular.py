@@ -9,10 +9,12 @@ Accuracies are in [0, 1], latencies in ms.
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
+import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,8 +57,14 @@ class Lookup:
         self._weights = np.concatenate([np.cumprod(space.sizes[:0:-1])[::-1], [1]])
         order = np.argsort(architectures @ self._weights)
         self._ranks, self._values = (architectures @ self._weights)[order], values[order]
-        if not space.contains(architectures).all() or (np.diff(self._ranks) == 0).any():
-            raise UsageError("The table lists an architecture outside of its space, or one of them twice.")
+        if not (inside := space.contains(architectures)).all():
+            raise UsageError(f"The table lists {tuple(architectures[~inside][0].tolist())}, which is outside of its space.")
+        if (twice := np.flatnonzero(np.diff(self._ranks) == 0)).size:
+            one, other = sorted(order[twice[0] : twice[0] + 2].tolist())
+            raise UsageError(
+                f"The table lists an architecture twice, in rows {one + 1} and {other + 1}: {space.to_names(architectures[one])}. "
+                f"Expected each once (the mean of repeated measurements)."
+            )
 
     def __call__(self, population: Population) -> Floats:
         """The value of every row."""
@@ -106,6 +114,63 @@ class Table:
             return Lookup(self.space, self.architectures, values.mean(axis=1), unit)
         drawn = np.random.default_rng(run).integers(values.shape[1], size=len(self))
         return Lookup(self.space, self.architectures, values[np.arange(len(self)), drawn], unit)
+
+
+def read_csv(path: str | Path, values: Sequence[str]) -> Table:
+    """A table of your own: a CSV file with a row for every architecture; the space is that of the rows.
+
+    Every column is a choice but for the named ones, which are numbers: a score, costs. The options of a choice are what its column holds,
+    in ascending order where they are numbers. Rows that repeat an architecture give their mean.
+
+        table = read_csv("trained.csv", ["accuracy", "latency"])
+        budget = Budget({"latency": table.lookup("latency", unit="ms")}, ["latency=5ms"])
+        search(table.space, table.lookup("accuracy"), BayesianExplorer(table.space, budget, predictor=GaussianProcess(table.space)), ...)
+
+    Args:
+        path: of the file.
+        values: names of the columns that are numbers.
+
+    Raises:
+        UsageError: the file cannot be read, lacks a column, has no choice or no row, or a value that is no number.
+    """
+    path = Path(path)
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            rows = list(reader)
+            columns = list(reader.fieldnames or [])
+    except (OSError, ValueError, csv.Error) as error:
+        raise UsageError(f"Cannot read {path}: {first_line(error)}. Expected a CSV file with a row for every architecture.") from None
+    if missing := [name for name in values if name not in columns]:
+        raise unknown("column", missing[0], columns)
+    names = [name for name in columns if name not in values]
+    if not rows or not names or any(None in row or None in row.values() for row in rows):
+        raise UsageError(f"{path} has {len(rows)} rows and {len(names)} choices; expected at least one of each, and every row complete.")
+    choices = tuple(Choice(name, tuple(sorted({row[name] for row in rows}, key=_in_order))) for name in names)
+    space = SearchSpace(choices)
+    population = space.population([space.from_names({name: row[name] for name in names}) for row in rows])
+    unique, which = np.unique(population, axis=0, return_inverse=True)
+    found = {name: np.array([_number(path, i + 2, name, row[name]) for i, row in enumerate(rows)]) for name in values}
+    means = {name: np.bincount(which.ravel(), column) / np.bincount(which.ravel()) for name, column in found.items()}
+    return Table(space.only(unique), unique, means)
+
+
+def _in_order(option: str) -> tuple[int, float, str]:
+    """Numbers by size, then texts."""
+    try:
+        return (0, float(option), option)
+    except ValueError:
+        return (1, 0.0, option)
+
+
+def _number(path: Path, line: int, name: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise UsageError(f"{path}, line {line}: {name} is {text!r}; expected a number, with a point.")
+    return value
 
 
 def nasbench201_space() -> SearchSpace:

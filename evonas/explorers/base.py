@@ -164,6 +164,8 @@ class Explorer(optuna.samplers.BaseSampler, ABC):
     def _fingerprint(self) -> str:
         """What has to be the same for two explorers to propose the same."""
         told = (type(self).__qualname__, self.seed, self.generation_size, len(self.first), self.space.choices, self.space.allowed)
+        if self.space.listed is not None:
+            told = (*told, self.space.listed.tolist())  # type: ignore[assignment]
         return hashlib.sha256(repr((*told, str(self.budget))).encode()).hexdigest()[:16]
 
     def _feasible(self, population: Population) -> Population:

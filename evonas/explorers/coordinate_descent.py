@@ -77,6 +77,8 @@ class CoordinateDescentExplorer(Explorer):
         require(type(self), at_least_one={} if together is None else {"together": together}, probability={"decay": decay})
         if not 0 < first_step < 1:
             raise UsageError(f"CoordinateDescentExplorer got first_step={first_step}; expected a share between 0 and 1.")
+        if space.listed is not None:
+            raise UsageError("Coordinate descent changes some choices at a time; expected a space without a list of architectures.")
         super().__init__(space, budget, seed=seed, generation_size=len(space) if together == 1 else generation_size, first=first)
         if not any(np.isfinite(bound.upper) for bound in self.budget.bounds):
             raise UsageError("Coordinate descent walks down to a budget; expected one with an upper bound, such as macs=50%.")

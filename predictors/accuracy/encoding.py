@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -80,4 +81,7 @@ def path_counts(space: SearchSpace, population: Population) -> Floats:
 
 
 def _is_number(text: str) -> bool:
-    return text.replace(".", "", 1).isdigit()
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False

@@ -239,6 +239,8 @@ def search_beside_random(
             )
         if results[-1].stopped == "exhausted":
             say(f"{what}: all {results[-1].evaluations} networks that meet the budget are scored")
+        if results[-1].stopped == "none found":
+            say(f"{what}: ended after {results[-1].evaluations} networks; no other that meets the budget was found")
     return results[0], results[1]
 
 
