@@ -4,6 +4,7 @@ import pytest
 
 from tests.fuzz.cases import CASES, make_kit
 from tests.fuzz.run import do
+from tests.recipes.command import quick_export
 
 EACH = 25
 
@@ -13,6 +14,7 @@ def kit(tmp_path_factory):
     """Whose latencies nobody measures."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("predictors.devices.runtime.measure", lambda network, *_: 0.1 + 1e-6 * sum(p.numel() for p in network.parameters()))
+        patch.setattr("predictors.devices.runtime.export", quick_export)
         return make_kit(tmp_path_factory.mktemp("kit"), ("mobile", "flash"))
 
 

@@ -14,7 +14,7 @@ from recipes.runner.delivery import load_model
 from supernet import load
 from supernet.training.ensemble import members_of
 
-SMALL = ["--depths", "1,1,1", "--widths", "8,12,16", "--epochs", "3", "--retrain-epochs", "2", "--evaluations", "20", "--finalists", "1"]
+SMALL = ["--depths", "1,1,1", "--widths", "8,12,16", "--epochs", "2", "--retrain-epochs", "2", "--evaluations", "20", "--finalists", "1"]
 COMMAND = ["neas", "--data", "digits", *SMALL, "--budget", "macs=60%", "--device", "cpu"]
 
 

@@ -46,7 +46,6 @@ def result(out):
     return json.loads((out / "result.json").read_text())
 
 
-@pytest.mark.serial
 def test_workers_on_postgresql_train_once_and_end_with_one_winner(server, table, tmp_path):
     """Two workers, the URL from the environment, one supernet through the artifacts; each folder has all trials and a report."""
     secret = server.url.replace("evonas@", "evonas:hunter22@")

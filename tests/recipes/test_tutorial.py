@@ -13,6 +13,13 @@ from evonas.testing import EXPLORER_CHECKS
 from recipes.runner.found import Found
 
 SPACE, EXPLORER = re.findall(r"```python\n(.*?)```", (Path(__file__).parents[2] / "docs" / "own-space.md").read_text(), re.DOTALL)
+QUICK = f"""
+import sys
+sys.path.append({str(Path(__file__).parent)!r})
+import predictors.devices.runtime
+from command import quick_export
+predictors.devices.runtime.export = quick_export
+"""
 MORE = """
 import numpy as np, torch
 from supernet.testing import SPACE_CHECKS
@@ -35,7 +42,7 @@ print("all of it")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("notebook")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", f"explorer = {EXPLORER!r}\n{SPACE}{MORE}"]
+    command = [sys.executable, "-c", f"{QUICK}explorer = {EXPLORER!r}\n{SPACE}{MORE}"]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=400, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "all of it"

@@ -39,7 +39,6 @@ def test_a_batch_that_does_not_divide_is_refused(monkeypatch):
         train(mbconv(digits.image_shape, 10, depths=(1, 1, 1)), StandAlone(), digits.train, epochs=1, batch_size=64)
 
 
-@pytest.mark.serial
 def test_a_recipe_ends_with_the_same_network_whoever_helps(tmp_path):
     """`evonas mobile` alone and with two processes: supernet, search and winner agree."""
     import json

@@ -138,7 +138,6 @@ def test_broken_ways_fail(broken, check):
         check(lambda supernet: broken())
 
 
-@pytest.mark.serial
 def test_teams():
     """Every registered way and one that owns things train in a team what they train alone; one that learns from its share does not."""
     makes = {**WAY_MAKES, "learner": lambda supernet: Learner(), "lonely": lambda supernet: Lonely()}
