@@ -70,9 +70,7 @@ def cream(
         bounds = [bound for bound in asked.bounds if bound.cost in counted]
         budget = Budget(counted, parse_bounds(bounds, supernet.space, counted)) if bounds else None
         way = PrioritisedPaths(counted["macs"], classes, budget=budget, **(FEW if small else {}))
-        rate = o.rate_by_size(images.image_shape) if lr is None else lr
-        training: dict[str, Any] = {"batch_size": batch_size, "lr": rate, "seed": asked.seed, "device": where}
-        training["weight_decay"] = o.weight_decay_by_size(images.image_shape)
+        training = o.training_by_size(images.image_shape, batch_size, lr, asked.seed, where)
 
         def explorer(limits: Budget) -> Explorer:
             board = np.array([entry.path for entry in way.board.entries], dtype=np.int64).reshape(-1, len(supernet.space))

@@ -70,9 +70,7 @@ def mobile(
     with team(where):
         with first_goes_first():
             images = load(asked.data, image_size=asked.image_size)
-        weight_decay = o.weight_decay_by_size(images.image_shape)
-        rate = o.rate_by_size(images.image_shape) if lr is None else lr
-        training: dict[str, Any] = {"batch_size": batch_size, "weight_decay": weight_decay, "seed": asked.seed, "device": where}
+        training = o.training_by_size(images.image_shape, batch_size, lr, asked.seed, where)
         supernet = supernet_of(space, images.image_shape, len(images.classes), **settings, seed=asked.seed)
         screening = screen(predictor, supernet) if explorer == EVOLUTION else None
         proposing = EXPLORERS.pick(explorer).make
@@ -90,8 +88,8 @@ def mobile(
             trained_as={**({} if space == "mbconv" else {"family": space}), **trained_as(shrink)},
             **shrunk(UniformPaths, shrink, asked.seed),
             explorer=proposer,
-            training={**training, "epochs": epochs, "lr": rate},
-            retraining={**training, "epochs": retrain_epochs or epochs, "lr": rate, "average": AVERAGE},
+            training={**training, "epochs": epochs},
+            retraining={**training, "epochs": retrain_epochs or epochs, "average": AVERAGE},
             costs=counted(supernet.space, supernet.parts()),
             screening=screening,
             teacher=teacher,

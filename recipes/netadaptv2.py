@@ -68,9 +68,7 @@ def netadaptv2(
     settings = {name: value for name, value in settings.items() if value}
     images = load(asked.data, image_size=asked.image_size)
     supernet = supernet_of("bypass", images.image_shape, len(images.classes), **settings, seed=asked.seed)
-    rate = o.rate_by_size(images.image_shape) if lr is None else lr
-    training: dict[str, Any] = {"batch_size": batch_size, "lr": rate, "seed": asked.seed, "device": where}
-    training["weight_decay"] = o.weight_decay_by_size(images.image_shape)
+    training = o.training_by_size(images.image_shape, batch_size, lr, asked.seed, where)
     job = OneShot(
         supernet=supernet,
         family="bypass",

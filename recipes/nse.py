@@ -100,9 +100,7 @@ def nse(
     if operators > supernet.laid_out.operators:
         raise UsageError(f"Got {operators} operators a round; expected at most the {supernet.laid_out.operators} of the pool {pool}.")
     subspaces, front = begun(supernet, operators, continued, asked.seed)
-    rate = o.rate_by_size(images.image_shape) if lr is None else lr
-    training: dict[str, Any] = {"batch_size": batch_size, "lr": rate, "device": where}
-    training["weight_decay"] = o.weight_decay_by_size(images.image_shape)
+    training = o.training_by_size(images.image_shape, batch_size, lr, asked.seed, where)
     counted = costs.counted(supernet.space, supernet.parts())
     last = Evolution(supernet, subspaces, front)
 
@@ -116,7 +114,7 @@ def nse(
             return
         for number in range(1, rounds):
             settled = {"pool": pool, "round": number, "operators": operators, "continued": continued, **settings}
-            last.round(run, number, images, settled, {**training, "epochs": epochs}, asked)
+            last.round(run, number, images, settled, {**training, "seed": asked.seed + number, "epochs": epochs}, asked)
         last.narrow()
 
     job = OneShot(
@@ -126,14 +124,14 @@ def nse(
         way=within(Budget(counted)),
         way_within=within,
         explorer=lambda limits: DistributionExplorer(supernet.space, limits, draw=last.draw, seed=asked.seed, first=last.front),
-        training={**training, "seed": asked.seed, "epochs": epochs},
-        retraining={**training, "seed": asked.seed, "epochs": retrain_epochs or epochs, "average": AVERAGE},
+        training={**training, "epochs": epochs},
+        retraining={**training, "epochs": retrain_epochs or epochs, "average": AVERAGE},
         costs=counted,
         trained_as={"family": "branches", "operators": operators, "rounds": rounds, "continued": continued},
         preparation=Preparation(
             "earlier rounds",
             prepare,
-            lambda: (rounds - 1) * training_seconds(supernet, last.way, images.train, **training, seed=asked.seed, epochs=epochs),
+            lambda: (rounds - 1) * training_seconds(supernet, last.way, images.train, **training, epochs=epochs),
         ),
     )
     one_shot(job, images, asked)
@@ -174,7 +172,7 @@ class Evolution:
             own.space = self._space()
             way = GatedBranches(own, targets(self.limits), weight=WEIGHT, lr=GATES_LR, kept=self._kept())
             what = f"round {number}"
-            train_into(run / f"round{number}.pt", what, own, way, images.train, identity=settled, seed=asked.seed + number, **training)
+            train_into(run / f"round{number}.pt", what, own, way, images.train, identity=settled, **training)
             found = scored(run, number, own, way, self.front, images, banded(own, self.limits, asked.seed), training["device"], asked)
             found["never_tried"] = self.subspaces.never_tried
             found["operators"] = {name: sorted(kept) for name, kept in self._named(self.subspaces.current).items()}

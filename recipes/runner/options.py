@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -132,6 +132,13 @@ def rate_by_size(image_shape: tuple[int, int, int]) -> float:
 def weight_decay_by_size(image_shape: tuple[int, int, int]) -> float:
     """Thousands of small images need more of it than many large ones."""
     return SMALL_DECAY if min(image_shape[1:]) < SMALL_IMAGE else LARGE_DECAY
+
+
+def training_by_size(image_shape: tuple[int, int, int], batch_size: int, lr: float | None, seed: int, device: Any) -> dict[str, Any]:
+    """Settings of `supernet.train` for chains: the learning rate, unless it is told, and the weight decay by image size."""
+    rate = rate_by_size(image_shape) if lr is None else lr
+    decay = weight_decay_by_size(image_shape)
+    return {"batch_size": batch_size, "lr": rate, "weight_decay": decay, "seed": seed, "device": device}
 
 
 def numbers(text: str | None) -> list[int] | None:
