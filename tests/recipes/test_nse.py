@@ -34,6 +34,9 @@ def test_the_winner_keeps_the_budget_and_comes_from_the_last_subspaces(run):
         assert network(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
     assert all(len(kept) == 4 for kept in first["operators"].values())
     assert first["never_tried"] == 3 * (18 - 4)
+    report = (run / "report.html").read_text()
+    assert "The rounds" in report
+    assert f"<td>{len(first['front'])}</td>" in report
 
 
 def test_what_was_scored_for_the_front_is_in_the_studies(run):

@@ -85,7 +85,19 @@ def write_report(path: str | Path, predictor: Predictor | None = None) -> Path:
         rungs=_rungs(result),
         records=records,
         ranked_by=ranked_by,
+        rounds=_rounds(folder, result),
     )
+
+
+def _rounds(folder: Path, result: dict[str, Any]) -> list[list[str]]:
+    """The rounds of a run that had several, a row each."""
+    found: list[list[str]] = []
+    for file in sorted(folder.glob("round?.json")):
+        told = read_json(inside(folder, file.name))
+        median = ", ".join(f"{name} {format_quantity(value, result['units'][name])}" for name, value in told["median"].items())
+        best = max(entry["score"] for entry in told["front"])
+        found.append([str(len(found) + 1), str(len(told["front"])), f"{best:.3f}", median, str(told["never_tried"])])
+    return found
 
 
 def _within(history: History, trials: Sequence[FrozenTrial]) -> pictures.Floats:
