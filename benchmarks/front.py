@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import optuna
 from rows import Rows
+from scipy.stats import t
 
 from evonas import Budget, ParetoBayesianExplorer, ParetoExplorer, RandomExplorer, SearchSpace, open_study, search
 from evonas.study import distributions
@@ -189,7 +190,7 @@ def main() -> None:
             for n in map(str, CHECKPOINTS):
                 shares = np.array([row[n] for row in each if n in row])
                 if len(shares):
-                    half = 2.262 * shares.std(ddof=1) / np.sqrt(len(shares)) if len(shares) > 1 else np.nan
+                    half = t.ppf(0.975, len(shares) - 1) * shares.std(ddof=1) / np.sqrt(len(shares)) if len(shares) > 1 else np.nan
                     print(f"{table:14s} {explorer:14s} {n:>4s} queries: {shares.mean():.4f} +- {half:.4f}", flush=True)
 
 

@@ -7,6 +7,7 @@ CIFAR-10 at 16 pixels. Networks have 8 layers of 8, 16 and 24 channels (kernels 
                       the bound, winners trained alike. "single" is the best network; "pair" the two best under half of the bound,
                       trained apart, whose logits are averaged; "split free", "none shared" and "all shared" (the latter two under macs)
                       are ensembles as one network
+  near SEED           the best single network that has at least 0.9 of the bound of `equal macs`
   search SEED         the supernet of ensembles of `equal`, macs: evolution with operators of its own and with DEAP's uniform ones, and
                       random search, 150 evaluations, 5 seeds of the search; and the walk through members beside one through ensembles
   shrink KIND SEED    ensembles of 5 layers of 8, 16 and 24 channels: none, diversity+likelihood, likelihood, diversity or random; 30 random
@@ -60,7 +61,8 @@ CPU = torch.device("cpu")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="CIFAR-10 at 16 pixels, .npz")
-    names = [f"equal {bound} {seed}" for seed in range(3) for bound in ("macs", "latency")] + ["search 0"]
+    names = [f"equal {bound} {seed}" for seed in range(3) for bound in ("macs", "latency")]
+    names += ["near 0", "near 1", "near 2", "search 0"]
     names += [f"shrink {kind} {seed}" for seed in (0, 1) for kind in ("none", "diversity+likelihood", "random", "likelihood", "diversity")]
     parser.add_argument("--only", nargs="+", default=names)
     parser.add_argument("--out", type=Path, default=Path("runs/benchmark_neas"))
@@ -70,7 +72,7 @@ def main() -> None:
     images, rows = load(a.data), Rows(a.out / "rows.jsonl")
     for name in a.only:
         kind, *words = name.split()
-        measures = {"equal": equal, "search": searches, "shrink": shrunk}
+        measures = {"equal": equal, "near": near, "search": searches, "shrink": shrunk}
         found = rows.row(name, partial(measures[kind], images, a.out, rows, *words), quiet=True)
         print(f"\n{name}")
         for key, value in found.items():
@@ -125,6 +127,14 @@ def equal(images: ImageData, out: Path, rows: Rows, bound: str, seed: str) -> di
         measure = partial(_one, single, single.space, budget, images, int(seed), 2 if name == "pair" else 1)
         found[name] = rows.row(f"{name} {bound} {seed}", measure, quiet=True)
     return found
+
+
+def near(images: ImageData, out: Path, rows: Rows, seed: str) -> dict[str, Any]:
+    """A single network that uses the bound; `equal macs` has to be measured before."""
+    single = trained("single", images, out, int(seed))
+    upper = float(rows.row(f"bound macs {seed}", dict, quiet=True)["upper"])
+    budget = Budget({"macs": cost_of("macs", single)}, [f"macs={0.9 * upper}..{upper}"])
+    return _one(single, single.space, budget, images, int(seed), 1)
 
 
 def _one(supernet: Any, space: SearchSpace, budget: Budget, images: ImageData, seed: int, count: int) -> dict[str, Any]:

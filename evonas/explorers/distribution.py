@@ -14,7 +14,8 @@ from __future__ import annotations
 import hashlib
 import heapq
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -27,8 +28,14 @@ from evonas.space import Architecture, Population, SearchSpace
 from evonas.study import History
 
 MODES = ("sample", "most-probable")
-Draw = Callable[[int, np.random.Generator], Population]
 MOST_DRAWN, CHUNK = 1 << 16, 1 << 10
+
+
+class Draw(Protocol):
+    """Draws networks."""
+
+    def __call__(self, networks: int, rng: np.random.Generator, /) -> Population:
+        """Shape (networks, choices)."""
 
 
 class DistributionExplorer(Explorer):

@@ -15,7 +15,13 @@ from supernet.diagnosis.sharing import random_groups
 from supernet.operators import conv_bn
 from supernet.spaces import SPACES, darts, two_node
 
-SMALL = {"skip": {"layout": "small"}, "darts": {"channels": 4, "cells": 3, "nodes": 2}, "pnas": {"filters": 4, "repeats": 1, "blocks": 3}}
+SMALL = {
+    "branches": {"operators": ("mb1_k3", "mb3_k5", "mb3_k3_d2", "row2_k5"), "depths": (2, 1, 1)},
+    "ensemble": {"depths": (1, 2, 1)},
+    "skip": {"layout": "small"},
+    "darts": {"channels": 4, "cells": 3, "nodes": 2},
+    "pnas": {"filters": 4, "repeats": 1, "blocks": 3},
+}
 
 
 def registered(name):
