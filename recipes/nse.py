@@ -29,6 +29,7 @@ from evonas.explorers.pareto import pareto_front
 from evonas.files import inside, read_json, write_json
 from evonas.sampling import draw_feasible
 from evonas.space import Population, SearchSpace
+from evonas.study import attribute_name
 from evonas.subspaces import Subspaces, first_subspaces
 from predictors import costs
 from recipes.runner import options as o
@@ -39,7 +40,7 @@ from recipes.runner.one_shot import OneShot, Preparation, one_shot
 from recipes.runner.pages.one_shot import write_report
 from recipes.runner.progress import bar, say
 from recipes.runner.registry import recipe
-from recipes.runner.run_folder import JOURNAL, RunFolder
+from recipes.runner.run_folder import JOURNAL, RunFolder, read_result
 from recipes.runner.training import train_into
 from supernet import ImageData, InheritedFitness, load, pick_device
 from supernet.branch_chain import BranchSupernet
@@ -210,9 +211,13 @@ def begun(supernet: BranchSupernet, size: int, continued: str | None, seed: int)
     known = len(POOLS["first"])
     if not trials or set(trials[0].params) != set(space.names) or known == laid_out.operators:
         raise UsageError(f"{continued} is no run of evonas nse with the same layers and branches in the first pool; expected one.")
-    population = space.population([space.from_names(trial.params) for trial in trials])
-    cost = costs.macs(space, supernet.parts())(population)
-    front = population[pareto_front(cost, np.array([trial.value for trial in trials]))]
+    result = read_result(Path(continued) / "result.json")
+    bounds: dict[str, Any] = result["bounds"]
+    name, bound = next(iter(bounds.items()), ("macs", {}))
+    cost = np.array([trial.user_attrs[attribute_name(name, result["units"][name])] for trial in trials])
+    scores = np.array([trial.value for trial in trials])
+    scores[cost < BAND * (bound.get("upper") or 0.0)] = -np.inf  # as in the rounds, the front is that of networks near the bound
+    front = space.population([space.from_names(trials[i].params) for i in pareto_front(cost, scores)])
     kept = tuple(tuple(np.flatnonzero(used).tolist()) for used in np.any(laid_out.sets(front), axis=0).tolist())
     return Subspaces(size, kept, kept, ((),) * laid_out.layers).continued(known, laid_out.operators, rng), front
 
