@@ -213,10 +213,12 @@ def begun(supernet: BranchSupernet, size: int, continued: str | None, seed: int)
         raise UsageError(f"{continued} is no run of evonas nse with the same layers and branches in the first pool; expected one.")
     result = read_result(Path(continued) / "result.json")
     bounds: dict[str, Any] = result["bounds"]
-    name, bound = next(iter(bounds.items()), ("macs", {}))
+    name = next(iter(bounds), "macs")
     cost = np.array([trial.user_attrs[attribute_name(name, result["units"][name])] for trial in trials])
     scores = np.array([trial.value for trial in trials])
-    scores[cost < BAND * (bound.get("upper") or 0.0)] = -np.inf  # as in the rounds, the front is that of networks near the bound
+    scores[
+        cost < BAND * (bounds.get(name, {}).get("upper") or 0.0)
+    ] = -np.inf  # as in the rounds, the front is that of networks near the bound
     front = space.population([space.from_names(trials[i].params) for i in pareto_front(cost, scores)])
     kept = tuple(tuple(np.flatnonzero(used).tolist()) for used in np.any(laid_out.sets(front), axis=0).tolist())
     return Subspaces(size, kept, kept, ((),) * laid_out.layers).continued(known, laid_out.operators, rng), front
