@@ -109,6 +109,7 @@ class BayesianExplorer(Explorer):
         self.pool = pool
         self.rounds = rounds
         self._listed: Population | None = None
+        self._position: dict[Architecture, int] = {}
 
     def propose(self, history: History, start: int, size: int) -> Population:
         """See `Explorer.propose`."""
@@ -183,8 +184,10 @@ class BayesianExplorer(Explorer):
         if self._listed is None:
             everything = self.space.enumerate()
             self._listed = everything[self.budget.feasible(everything)]
-        known = np.fromiter((key in history.keys for key in map(tuple, self._listed.tolist())), bool, len(self._listed))
-        return self._listed[~known]
+            self._position = {key: i for i, key in enumerate(map(tuple, self._listed.tolist()))}
+        new = np.ones(len(self._listed), dtype=bool)
+        new[[self._position[key] for key in history.keys if key in self._position]] = False
+        return self._listed[new]
 
     def _breed(self, history: History, predictor: Any, worth: Worth, rng: np.random.Generator) -> Population:
         """Feasible and new candidates, bred from the best trials and then from those worth most."""
