@@ -34,7 +34,7 @@ from supernet.training.uniform import UniformPaths
 from supernet.training.way import Moment, Record, learn
 
 MOST, LEAST = 0.999, 0.0005  # of a gate's probability
-REDRAWN = 64
+TRIED = 64  # draws among which a second set is looked for
 
 
 class Gates(nn.Module):
@@ -64,23 +64,20 @@ class Gates(nn.Module):
             rng: the source of chance.
             probability: of every gate, in place of what was learned.
         """
-        allowed = self.laid_out.allowed(space)
+        allowed, layers = self.laid_out.allowed(space), np.arange(self.laid_out.layers)
         open_ = np.full(allowed.shape, probability) if probability is not None else self.probabilities().detach().cpu().double().numpy()
-        open_ = np.where(allowed, open_, 0.0)
+        odds = np.where(allowed, open_ / (1 - open_), 0.0)
+        sums = _sums_of_products(odds, self.laid_out.branches)
+        sizes = sums[:, 0].copy()
+        sizes[~self._may_be_empty, 0] = 0.0
+        chances = sizes.cumsum(axis=1) / sizes.sum(axis=1, keepdims=True)
+        left = (rng.random((count, len(layers), 1)) >= chances).sum(axis=2)  # operators still to be taken, of a size drawn first
         found = np.zeros((count, *allowed.shape), dtype=bool)
-        missing = np.ones((count, self.laid_out.layers), dtype=bool)
-        for _ in range(REDRAWN):
-            drawn = rng.random(found.shape) < open_
-            size = drawn.sum(axis=2)
-            taken = missing & (size <= self.laid_out.branches) & ((size > 0) | self._may_be_empty)
-            found[taken], missing = drawn[taken], missing & ~taken
-            if not missing.any():
-                return found
-        for network, layer in np.argwhere(
-            missing
-        ):  # where no legal set is likely: single operators, as likely as they are among themselves
-            odds = open_[layer] / (1 - open_[layer])
-            found[network, layer, rng.choice(len(odds), p=odds / odds.sum())] = True
+        for operator in range(self.laid_out.operators):
+            with_it = odds[:, operator] * sums[layers, operator + 1, np.maximum(left - 1, 0)]
+            taken = (left > 0) & (rng.random(left.shape) * sums[layers, operator, left] < with_it)
+            found[:, :, operator] = taken
+            left = left - taken
         return found
 
     def population(self, space: SearchSpace, count: int, rng: np.random.Generator) -> Population:
@@ -102,6 +99,25 @@ class Gates(nn.Module):
             chosen = [o for o in operators[: self.laid_out.branches] if p[layer, o] > 0.5]
             found[0, layer, chosen or ([] if self._may_be_empty[layer] else [operators[0]])] = True
         return found
+
+
+def _sums_of_products(odds: npt.NDArray[np.float64], most: int) -> npt.NDArray[np.float64]:
+    """What sets of k of the operators from some one on weigh together, where a set weighs the product of its odds.
+
+    Args:
+        odds: shape (layers, operators).
+        most: operators of a set.
+
+    Returns:
+        Shape (layers, operators + 1, most + 1): by the operator that the list begins with, and by k.
+    """
+    layers, operators = odds.shape
+    sums = np.zeros((layers, operators + 1, most + 1))
+    sums[:, operators, 0] = 1.0
+    for first in reversed(range(operators)):
+        sums[:, first] = sums[:, first + 1]
+        sums[:, first, 1:] += odds[:, first, None] * sums[:, first + 1, :-1]
+    return sums
 
 
 def costs_of_operators(cost: Cost, supernet: BranchSupernet) -> tuple[float, npt.NDArray[np.float64]]:
@@ -262,7 +278,7 @@ class GatedBranches(UniformPaths):
 
     def _two(self, space: SearchSpace, rng: np.random.Generator) -> tuple[Sets, Sets]:
         """Two sets a layer that differ, where there are two; each of shape (layers, operators)."""
-        drawn = self.gates.draw(space, REDRAWN, rng)
+        drawn = self.gates.draw(space, TRIED, rng)
         second = drawn[1].copy()
         for layer in range(len(second)):
             others = np.flatnonzero((drawn[:, layer] != drawn[0, layer]).any(axis=1))

@@ -99,6 +99,17 @@ def test_gates_are_drawn_as_their_probabilities_say():
     assert uniform.mean(axis=0) == pytest.approx([4 / 11] * 4, abs=0.02)  # of eleven sets, one empty, an operator is in four
 
 
+def test_pairs_of_many_operators_are_as_frequent_as_they_are_many():
+    """Of 18 operators, two at most: 153 pairs, 18 single ones, and the empty set where it is legal."""
+    supernet = small(operators=None)
+    drawn = GatedBranches(supernet).gates.draw(supernet.space, 5000, np.random.default_rng(0), 0.5)
+    sizes = drawn.sum(axis=2)
+    for layer, sets in enumerate([171, 172, 171, 171]):
+        assert (sizes[:, layer] == 2).mean() == pytest.approx(153 / sets, abs=0.015)
+        assert (sizes[:, layer] == 0).mean() == pytest.approx((sets - 171) / 172, abs=0.005)
+        np.testing.assert_allclose(drawn[:, layer].mean(axis=0), (2 * 153 + 18) / 18 / sets, atol=0.02)
+
+
 def test_no_illegal_set_is_drawn_however_unlikely_legal_ones_are():
     supernet = small(most=1)
     way = GatedBranches(supernet)
