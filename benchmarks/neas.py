@@ -37,12 +37,12 @@ from torch.nn.functional import cross_entropy
 from evonas import Budget, EvolutionExplorer, RandomExplorer, open_study, search
 from evonas.explorers.base import Explorer
 from evonas.ranking import tau
-from evonas.space import Population, SearchSpace
+from evonas.space import SearchSpace
 from predictors import costs
 from predictors.devices import runtime
 from predictors.devices.table import LatencyTable, corrected, measure_blocks, spread
 from supernet import ImageData, InheritedFitness, Shrinking, StandAlone, UniformPaths, ensemble, load, mbconv, train
-from supernet.chain import ChainSupernet, Singles
+from supernet.chain import ChainSupernet
 from supernet.ensemble_chain import EnsembleSupernet
 from supernet.ensemble_variation import crossover, mutation
 from supernet.spaces.ensemble import SPLIT
@@ -195,8 +195,7 @@ def judged(logits: Tensor, labels: Tensor) -> dict[str, Any]:
 class Together(EnsembleSupernet):
     """Scored as one network, not member by member: what the walk through members is compared with."""
 
-    def singles(self, population: Population) -> Singles | None:
-        return None  # type: ignore[return-value]
+    ensembles = False
 
 
 def searches(images: ImageData, out: Path, rows: Rows, seed: str) -> dict[str, Any]:

@@ -7,7 +7,6 @@ room for, nothing new enters; how many were never tried is therefore counted.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -73,8 +72,3 @@ def first_subspaces(layers: int, operators: int, size: int, rng: np.random.Gener
     """The first `size` operators of an order that is drawn for every layer."""
     order = [tuple(rng.permutation(operators).tolist()) for _ in range(layers)]
     return Subspaces(size, tuple(each[:size] for each in order), ((),) * layers, tuple(each[size:] for each in order))
-
-
-def rounds_needed(operators: int, size: int) -> int:
-    """Rounds that try everything where a round keeps one operator a layer: the paper's floor((n - 1) / (K - 1))."""
-    return max(1, math.floor((operators - 1) / (size - 1))) if size > 1 else operators

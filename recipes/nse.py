@@ -26,7 +26,7 @@ from evonas import Budget, DistributionExplorer, open_study, search
 from evonas.budget import Cost
 from evonas.errors import UsageError
 from evonas.explorers.pareto import pareto_front
-from evonas.files import inside, read_json, write_json
+from evonas.files import read_json, write_json
 from evonas.sampling import draw_feasible
 from evonas.space import Population, SearchSpace
 from evonas.study import attribute_name
@@ -40,7 +40,7 @@ from recipes.runner.one_shot import OneShot, Preparation, one_shot
 from recipes.runner.pages.one_shot import write_report
 from recipes.runner.progress import bar, say
 from recipes.runner.registry import recipe
-from recipes.runner.run_folder import JOURNAL, RunFolder, read_result
+from recipes.runner.run_folder import JOURNAL, RunFolder, copied_studies, read_result
 from recipes.runner.training import train_into
 from supernet import ImageData, InheritedFitness, load, pick_device
 from supernet.branch_chain import BranchSupernet
@@ -122,7 +122,7 @@ def nse(
         supernet=supernet,
         family="branches",
         space=settings,
-        way=within(Budget(counted)),
+        way=last.way,
         way_within=within,
         explorer=lambda limits: DistributionExplorer(supernet.space, limits, draw=last.draw, seed=asked.seed, first=last.front),
         training={**training, "epochs": epochs},
@@ -206,12 +206,12 @@ def begun(supernet: BranchSupernet, size: int, continued: str | None, seed: int)
     laid_out, rng, space = supernet.laid_out, np.random.default_rng([seed, 5]), supernet.space
     if continued is None:
         return first_subspaces(laid_out.layers, laid_out.operators, size, rng), np.zeros((0, len(space)), dtype=np.int64)
-    study = open_study(inside(Path(continued), JOURNAL), "search")
-    trials = [trial for trial in study.get_trials(deepcopy=False) if trial.value is not None]
+    result = read_result(Path(continued) / "result.json")
+    with copied_studies(Path(continued), ["search"]) as (study,):
+        trials = [trial for trial in study.get_trials(deepcopy=False) if trial.value is not None]
     known = len(POOLS["first"])
     if not trials or set(trials[0].params) != set(space.names) or known == laid_out.operators:
         raise UsageError(f"{continued} is no run of evonas nse with the same layers and branches in the first pool; expected one.")
-    result = read_result(Path(continued) / "result.json")
     bounds: dict[str, Any] = result["bounds"]
     name = next(iter(bounds), "macs")
     cost = np.array([trial.user_attrs[attribute_name(name, result["units"][name])] for trial in trials])

@@ -53,6 +53,8 @@ class ChainSupernet(nn.Module):
             those of its choice, or two blocks have one name.
     """
 
+    ensembles = False  # whether its networks are ensembles, whose members can be scored by themselves: see `singles`
+
     def __init__(self, space: SearchSpace, blocks: Sequence[Block], image_shape: tuple[int, int, int], *, seed: int | None = 0) -> None:
         super().__init__()
         self.space = space
@@ -127,9 +129,9 @@ class ChainSupernet(nn.Module):
         """The modules of a path from a block on, one a block, sharing their weights with the supernet."""
         return [block.active(*_options(selection, reads)) for block, reads in zip(self.chain[start:], self.columns[start:], strict=True)]
 
-    def singles(self, population: Population) -> Singles | None:
-        """The members of which the networks of a population are ensembles: logits are the mean of theirs. None: they are no ensembles."""
-        return None
+    def singles(self, population: Population) -> Singles:
+        """The members of which the networks of a population are ensembles: logits are the mean of theirs. Only where `ensembles` is set."""
+        raise NotImplementedError(f"The networks of {type(self).__name__} are no ensembles.")
 
     def subnet(self, architecture: Architecture | npt.NDArray[np.int64], *, fresh_seed: int | None = None) -> nn.Sequential:
         """The path as a plain module: images in, logits out; skipped blocks are gone.

@@ -1,11 +1,10 @@
 """Supernets of ensembles, and how their members are scored one by one: what members share is run once for all ensembles of a population.
 
-Chen, Fu and Ling, "One-Shot Neural Ensemble Architecture Search", 2021, arXiv 2104.00597; that ensembles are put
-together from what members are known to say is an idea of Chebykin et al., "Evolutionary Neural Cascade Search across Supernetworks", 2022,
-arXiv 2203.04011. A member's logits depend on its own way through the
-supernet alone, that of the trunk (the operators of the first member) and then its own. The members of a population are therefore a
-population of a chain of their own, in which the walk of `supernet.fitness` shares what begins alike, also between ensembles
-that split at different layers.
+Chen, Fu and Ling, "One-Shot Neural Ensemble Architecture Search", 2021, arXiv 2104.00597; that ensembles are put together from what
+members are known to say is an idea of Chebykin et al., "Evolutionary Neural Cascade Search across Supernetworks", 2022, arXiv 2203.04011.
+A member's logits depend on its own way through the supernet alone, that of the trunk (the operators of the first member) and then its own.
+The members of a population are therefore a population of a chain of their own, in which the walk of `supernet.fitness` shares what begins
+alike, also between ensembles that split at different layers.
 """
 
 from __future__ import annotations
@@ -73,6 +72,8 @@ class EnsembleSupernet(ChainSupernet):
     ) -> None:
         super().__init__(space, blocks, image_shape, seed=seed)
         self.laid_out = laid_out
+
+    ensembles = True
 
     def singles(self, population: Population) -> Singles:
         """See `ChainSupernet.singles`."""

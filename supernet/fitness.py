@@ -83,7 +83,7 @@ class InheritedFitness:
 
     def both(self, population: Population) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Accuracy and likelihood from one walk, each of shape (n,)."""
-        if self.supernet.singles(population[:0]) is None:
+        if not self.supernet.ensembles:
             sums = np.concatenate([np.zeros((0, 2)), *self._map(population, self._sums)])[self._inverse(population)]
         else:
             at_once = max(1, MOST_LOGITS_AT_ONCE // (len(self.search) * self.supernet.classes))
@@ -93,8 +93,8 @@ class InheritedFitness:
 
     def logits(self, population: Population) -> Tensor:
         """Logits on the search images, shape (n, images, classes): what comparisons look at."""
-        apart = self.supernet.singles(population)
-        if apart is not None:
+        if self.supernet.ensembles:
+            apart = self.supernet.singles(population)
             inner = copy.copy(self)
             inner.supernet = apart.chain
             members = inner.logits(apart.rows)

@@ -116,13 +116,7 @@ class ParetoBayesianExplorer(BayesianExplorer):
 
     def front(self, history: History, scores: Floats) -> npt.NDArray[np.int64]:
         """Positions of the scored trials that no other beats by scores and all costs, the best first."""
-        order = history.scored[np.argsort(-scores[history.scored], kind="stable")]
-        logs = self.logarithms(history.population[order])
-        kept: list[int] = []
-        for i in range(len(order)):
-            if not any((logs[j] <= logs[i]).all() for j in kept):
-                kept.append(i)
-        return np.asarray(order[kept])
+        return np.asarray(history.scored[undominated(self.logarithms(history.population[history.scored]), scores[history.scored])])
 
 
 class ExpectedVolume:
@@ -140,8 +134,10 @@ class ExpectedVolume:
     ) -> None:
         self._optimism = optimism
         self._logarithms, self._lowest = logarithms, float(scores.min())
-        self._logs, self._scores = logarithms(population), scores
-        self._dearest = np.maximum(dearest, self._logs.max(axis=0))
+        logs = logarithms(population)
+        self._dearest = np.maximum(dearest, logs.max(axis=0))
+        kept = undominated(logs, scores)  # the others lie under the front, and would make the grid of costs as fine as there are trials
+        self._logs, self._scores = logs[kept], scores[kept]
         self._known: tuple[Population, Floats] | None = None  # the costs of a pool are asked for once
 
     def __call__(self, population: Population, mean: Floats, std: Floats) -> Floats:
@@ -184,6 +180,20 @@ class ExpectedVolume:
         if self._known is None or self._known[0] is not population:
             self._known = (population, self._logarithms(population))
         return self._known[1]
+
+
+def undominated(costs: Floats, scores: Floats) -> npt.NDArray[np.int64]:
+    """Positions of the points that no other is at least as good as in score and all costs, the best score first; of equal ones the first.
+
+    Args:
+        costs: lower is better, shape (n, costs).
+        scores: higher is better, shape (n,).
+    """
+    kept: list[int] = []
+    for i in np.argsort(-scores, kind="stable").tolist():
+        if not (costs[kept] <= costs[i]).all(axis=1).any():
+            kept.append(i)
+    return np.array(kept, dtype=np.int64)
 
 
 def expected_improvement(mean: Floats, std: Floats, level: Floats) -> Floats:

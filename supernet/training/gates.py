@@ -71,7 +71,7 @@ class Gates(nn.Module):
         sizes = sums[:, 0].copy()
         sizes[~self._may_be_empty, 0] = 0.0
         chances = sizes.cumsum(axis=1) / sizes.sum(axis=1, keepdims=True)
-        left = (rng.random((count, len(layers), 1)) >= chances).sum(axis=2)  # operators still to be taken, of a size drawn first
+        left = (rng.random((count, len(layers), 1)) >= chances[:, :-1]).sum(axis=2)  # operators still to be taken, of a size drawn first
         found = np.zeros((count, *allowed.shape), dtype=bool)
         for operator in range(self.laid_out.operators):
             with_it = odds[:, operator] * sums[layers, operator + 1, np.maximum(left - 1, 0)]

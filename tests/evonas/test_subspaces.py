@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from evonas.explorers.pareto import pareto_front
-from evonas.subspaces import first_subspaces, rounds_needed
+from evonas.subspaces import first_subspaces
 
 
 @given(some.integers(1, 4), some.integers(2, 9), some.integers(2, 5), some.integers(0, 99))
@@ -47,11 +47,6 @@ def test_a_larger_pool_keeps_what_was_kept_and_tries_what_is_new():
         assert len(larger.current[layer]) == 3
         assert set(larger.current[layer][1:]) | set(larger.pending[layer]) == {6, 7, 8, 9}
     assert larger.never_tried == 4
-
-
-def test_rounds_of_the_published_spaces():
-    """27 operators, five at a time; 19, six at a time."""
-    assert [rounds_needed(27, 5), rounds_needed(19, 6)] == [6, 3]
 
 
 @given(some.lists(some.tuples(some.integers(0, 6), some.integers(0, 6)), min_size=1, max_size=30))

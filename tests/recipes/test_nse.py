@@ -86,5 +86,7 @@ def test_a_second_pool_continues_a_finished_run(run, tmp_path):
     wrong = here(*COMMAND, *second, "--depths", "1,2,1", "--out", tmp_path / "other")
     assert wrong.returncode == 2
     assert "is no run of evonas nse" in wrong.stderr
+    assert here(*COMMAND, *second[:2], "--continue", tmp_path / "nowhere", "--out", tmp_path / "other").returncode == 2
+    assert not (tmp_path / "nowhere").exists()
     assert here(*COMMAND, "--operators", "19", "--out", tmp_path / "other").returncode == 2
     assert not (tmp_path / "other").exists()
