@@ -6,6 +6,7 @@ import importlib.metadata
 import itertools
 import json
 import platform
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -284,4 +285,12 @@ def load_model(path: str | Path) -> nn.Module:
 def versions() -> dict[str, str]:
     """Versions of what the results depend on."""
     packages = ("evonas", "torch", "torchvision", "optuna", "deap", "xgboost", "scikit-learn", "onnxruntime", "numpy")
-    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}}
+    return {"python": platform.python_version(), **{name: _version(name) for name in packages}}
+
+
+def _version(package: str) -> str:
+    """Some packages come under other names as well (xgboost-cpu, onnxruntime-gpu): what is imported says its version itself."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return str(getattr(sys.modules.get(package), "__version__", "unknown"))

@@ -1,11 +1,14 @@
 """Which network is delivered: the first that the explorer recommends and that keeps the bounds when it is measured."""
 
+import importlib.metadata
+import sys
+
 import numpy as np
 import pytest
 
 from evonas import EvolutionExplorer, UsageError, open_study, search
 from evonas.testing import example
-from recipes.runner.delivery import first_within
+from recipes.runner.delivery import first_within, versions
 
 
 class Contrary(EvolutionExplorer):
@@ -70,3 +73,21 @@ def test_networks_by_hand_take_turns_with_those_of_the_search():
     assert chosen(4, broken=[ranked[-1]])[0] == [row.tolist() for row in (ranked[1], ranked[0], ranked[2], ranked[-2])]
     assert chosen(1) == ([ranked[0].tolist()], [False])
     assert chosen(2)[0] == [ranked[0].tolist(), ranked[-1].tolist()]
+
+
+def test_a_package_under_another_name_is_no_reason_to_lose_a_run(monkeypatch):
+    """`xgboost-cpu` brings the module `xgboost` and no package of that name."""
+    import xgboost
+
+    known = importlib.metadata.version
+
+    def version(name):
+        if name in ("xgboost", "deap"):
+            raise importlib.metadata.PackageNotFoundError(name)
+        return known(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    monkeypatch.delitem(sys.modules, "deap", raising=False)
+    found = versions()
+    assert (found["xgboost"], found["deap"]) == (xgboost.__version__, "unknown")
+    assert found["numpy"] == np.__version__
