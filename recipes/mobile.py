@@ -15,8 +15,8 @@ from evonas import EXPLORERS, Budget, EvolutionExplorer, Explorer, ScreenedExplo
 from predictors.costs import counted
 from predictors.screens import screen
 from recipes.runner import options as o
-from recipes.runner.asked import AskedOneShot
 from recipes.runner.final_training import AVERAGE
+from recipes.runner.front import AskedFront
 from recipes.runner.one_shot import OneShot, one_shot
 from recipes.runner.pages.one_shot import write_report
 from recipes.runner.registry import recipe
@@ -33,7 +33,7 @@ EVOLUTION = "evolution"
     "mobile", summary="a network for a budget, from images to ONNX", paper="Guo et al. 2019, arXiv 1904.00420", page=write_report, team=True
 )
 def mobile(
-    asked: AskedOneShot,
+    asked: AskedFront,
     space: o.Space = "mbconv",
     layout: o.Layout = None,
     widths: o.Widths = None,

@@ -25,7 +25,7 @@ from evonas import EvolutionExplorer
 from evonas.errors import UsageError, unknown
 from evonas.files import read_json
 from predictors import costs
-from recipes.runner.asked import AskedOneShot
+from recipes.runner.front import AskedFront
 from recipes.runner.one_shot import OneShot, one_shot
 from recipes.runner.pages.one_shot import write_report
 from recipes.runner.progress import say
@@ -127,7 +127,7 @@ Bounds = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class AskedSpos(AskedOneShot):
+class AskedSpos(AskedFront):
     """With a budget that knows bits."""
 
     budget: Bounds = field(default_factory=list)

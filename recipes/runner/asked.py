@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from evonas import RequestedBound, UsageError
@@ -64,3 +65,8 @@ class AskedOneShot(AskedUnderBudget):
             check_storage(self.storage, trusted=self.trust_storage)
         elif self.artifacts is not None:
             raise UsageError("Got --artifacts without --storage, where nobody else could find them; expected both.")
+
+    @property
+    def known_run(self) -> Path | None:
+        """The folder of a run whose search, latency table and teacher are gone on with."""
+        return None

@@ -66,10 +66,14 @@ def list_all() -> None:
 
 def report(run: Run) -> None:
     """Write report.html and its pictures of a finished run again, from what its folder holds."""
+    from recipes.runner.pages.front import FRONT, write_front
     from recipes.runner.progress import say
     from recipes.runner.registry import RECIPES
     from recipes.runner.run_folder import finished, read_result, readable
 
+    if (Path(run) / FRONT).exists():
+        say(str(write_front(run)))
+        return
     folder = finished(run)
     with readable(folder):
         say(str(RECIPES.pick(read_result(folder / "result.json").get("recipe", "mobile")).page(folder)))
@@ -100,7 +104,8 @@ def dashboard(
 
 
 COMMANDS: Mapping[str, Callable[..., None]] = {"list": list_all, "report": report, "dashboard": dashboard}
-MEASURE = "measure"
+MEASURE, PICK = "measure", "pick"
+OTHERS = {MEASURE: ("measure.py", "measure_device"), PICK: ("front.py", "pick")}  # commands whose modules import torch
 
 
 def application(asked: str | None) -> typer.Typer:
@@ -111,7 +116,9 @@ def application(asked: str | None) -> typer.Typer:
         app.command(name, help=words)(_imported(name) if name == asked else _not_asked)
     for name, command in COMMANDS.items():
         app.command(name)(command)
-    app.command(MEASURE, help=_words_of_measure())(_imported(MEASURE) if asked == MEASURE else _not_asked)
+    for name, (file, function) in OTHERS.items():
+        words = documented(Path(__file__).with_name(file), function)
+        app.command(name, help=words)(_imported(name) if name == asked else _not_asked)
     return app
 
 
@@ -120,13 +127,9 @@ def _recipes(asked: str | None) -> dict[str, str]:
     from recipes.runner.registry import RECIPES
 
     found = outlines()
-    if asked is None or asked in (*found, *COMMANDS, MEASURE):
+    if asked is None or asked in (*found, *COMMANDS, *OTHERS):
         return found
     return {name: entry.make.__doc__ or "" for name, entry in RECIPES.items()}
-
-
-def _words_of_measure() -> str:
-    return documented(Path(__file__).with_name("measure.py"), "measure_device")
 
 
 def _imported(name: str) -> Callable[..., None]:
@@ -134,6 +137,10 @@ def _imported(name: str) -> Callable[..., None]:
         from recipes.runner.measure import measure_device
 
         return measure_device
+    if name == PICK:
+        from recipes.runner.front import pick
+
+        return pick
     from recipes.runner.registry import RECIPES
 
     return RECIPES[name].make
@@ -196,7 +203,7 @@ def _require_a_team(asked: str | None) -> None:
 
 
 def _is_recipe(arguments: Sequence[str]) -> bool:
-    return bool(arguments) and arguments[0] not in (*COMMANDS, MEASURE)
+    return bool(arguments) and arguments[0] not in (*COMMANDS, MEASURE)  # a pick goes on as a recipe does
 
 
 def _stop(what: str, status: int, recipe: bool) -> None:

@@ -71,6 +71,7 @@ def bounded(
     timed: bool,
     measure: MeasureTable | None = None,
     of: Callable[[str, Cost], float] | None = None,
+    wanted: bool = False,
 ) -> Limits:
     """The costs of the space and the bounds on them: profiled, shown, and refused when no network meets them.
 
@@ -81,6 +82,7 @@ def bounded(
         timed: whether latency can be a cost; there is no table otherwise.
         measure: measures this host; block by block unless told otherwise.
         of: what shares in bounds are shares of, for a cost; quantiles of the space unless told otherwise.
+        wanted: latency is a cost even where nothing bounds it.
 
     Raises:
         UsageError: a malformed bound, or one that nothing satisfies.
@@ -97,7 +99,7 @@ def bounded(
         bound.check(units)
     counted = Budget(known, read([bound for bound in bounds if bound.cost != LATENCY], known))
     check_reachable(space, counted, profile(space, counted))
-    if asked.latency_table is None and not any(bound.cost == LATENCY for bound in bounds):
+    if asked.latency_table is None and not any(bound.cost == LATENCY for bound in bounds) and not wanted:
         say("latency: no bound on it, so it is measured of the winner alone (--budget latency=30% bounds it)")
         return Limits(_checked(space, counted), None)
     table = _latency(run, supernet, asked, measure or _measured)
@@ -264,7 +266,7 @@ def reestimate(network: nn.Module, data: ImageData, device: torch.device) -> Non
 
 
 def _latency(run: RunFolder, supernet: ChainSupernet, asked: AskedOneShot, measure: MeasureTable) -> LatencyTable:
-    """The run's own table where it has one, else the user's file, else that of the search that it joins, else this host's.
+    """The run's own table where it has one, else the user's file, else that of the run or the search it goes on from, else this host's.
 
     This host is measured block by block, and corrected by whole networks.
     """
@@ -278,6 +280,8 @@ def _latency(run: RunFolder, supernet: ChainSupernet, asked: AskedOneShot, measu
         for note in notes:
             say(note)
         return learned
+    if asked.known_run is not None and (asked.known_run / "latency.json").exists():
+        return read_table(asked.known_run / "latency.json", space)
     if asked.storage is None or asked.dry_run:
         return measure(supernet, asked.seed)
     study = studies_of(run.path, asked.storage, asked.study, trusted=asked.trust_storage)[0]

@@ -18,7 +18,7 @@ import optuna
 from torch import nn
 from torch.distributed import is_initialized
 
-from evonas import Budget, Explorer
+from evonas import Budget, Explorer, SearchResult
 from evonas.budget import Cost
 from evonas.errors import UsageError
 from evonas.explorers.screened import Predictor
@@ -36,6 +36,8 @@ from recipes.runner.delivery import deliver, require_registered, write_result
 from recipes.runner.final_training import FinalTraining
 from recipes.runner.finalists import choose, crown, decide, judged, rungs, told
 from recipes.runner.forecast import foretell, scoring_seconds, start, training_seconds
+from recipes.runner.front import AskedFront, best_known, multi_objective, require_points
+from recipes.runner.front import finish as finish_front
 from recipes.runner.pages.one_shot import write_report
 from recipes.runner.peers import tell, train_peers
 from recipes.runner.progress import say, show_images
@@ -145,7 +147,12 @@ def one_shot(job: OneShot, images: ImageData, asked: AskedOneShot) -> None:
     with RunFolder(asked.out, asked.arguments, fresh=asked.fresh) as run:
         if asked.from_run is not None:  # one that cannot be used is refused before anything is measured or written
             restore(copy.deepcopy(supernet), job.way, movements.trained_supernet(asked.from_run, identity))
-        limits = movements.bounded(run, supernet, job.costs, asked, timed=job.timed, measure=job.measure, of=job.shares_of)
+        front = asked.front if isinstance(asked, AskedFront) else None
+        wanted = front == movements.LATENCY
+        limits = movements.bounded(run, supernet, job.costs, asked, timed=job.timed, measure=job.measure, of=job.shares_of, wanted=wanted)
+        if isinstance(asked, AskedFront) and front is not None:
+            require_points(asked, supernet.space, limits.budget)
+            job = replace(job, explorer=_of_fronts(job.explorer, front, asked.seed))
         job = job if job.way_within is None else replace(job, way=job.way_within(limits.budget))
         explorer = job.explorer(limits.budget)
         search: dict[str, Any] = {
@@ -162,8 +169,17 @@ def one_shot(job: OneShot, images: ImageData, asked: AskedOneShot) -> None:
         start(run, foretold)
         if job.preparation is not None:
             job.preparation.run(run)
-        explorer, chosen, baseline = _searched(run, job, images, asked, identity, limits, studies)
-        _finals(run, job, images, asked, limits, studies, explorer, chosen, baseline, training)
+        explorer, found, control, by_hand = _searched(run, job, images, asked, identity, limits, studies)
+        if isinstance(asked, AskedFront) and asked.front is not None:
+            training.done()
+            finish_front(run, asked, limits.budget, found)
+            return
+        chosen = choose(run, explorer, found, studies[0], measuring(job, images, limits, asked), by_hand, wanted=asked.finalists)
+        _finals(run, job, images, asked, limits, studies, explorer, chosen, movements.best_of(studies[1], control), training)
+
+
+def _of_fronts(make: Callable[[Budget], Explorer], cost: str, seed: int) -> Callable[[Budget], Explorer]:
+    return lambda limits: multi_objective(make(limits), limits, cost, seed)
 
 
 def _foretold(job: OneShot, images: ImageData, asked: AskedOneShot, limits: movements.Limits) -> dict[str, Callable[[], float]]:
@@ -207,8 +223,8 @@ def _searched(
     identity: Mapping[str, Any],
     limits: movements.Limits,
     studies: Sequence[optuna.Study],
-) -> tuple[Explorer, dict[str, Any], dict[str, Any]]:
-    """A supernet, and what a search finds in it: the explorer, the finalists, and what random search came to."""
+) -> tuple[Explorer, SearchResult, SearchResult, Population]:
+    """A supernet, and what a search finds in it: the explorer, its search, a random one, and the networks that were made by hand."""
     supernet, where, whole, budget = job.supernet, job.training["device"], job.supernet.space, limits.budget
     watched = {"on_record": recorder(run.path, whole, budget)} if type(job.way).record is not Way.record else {}
     movements.train_supernet(run, supernet, job.way, images, identity, asked, studies, **job.training, **watched)
@@ -222,6 +238,8 @@ def _searched(
     if job.by_hand is not None:  # the same network may be among both
         more = job.by_hand(budget)
         by_hand = np.concatenate([more, by_hand[[not (row == more).all(axis=1).any() for row in by_hand]]])
+    if asked.known_run is not None:
+        explorer.try_first(best_known(asked.known_run, supernet.space, budget))
     explorer.try_first(by_hand)
     fitness, reference = scored_by(run, inherited, cheap, explorer, studies[0], asked.evaluations)
     found, control = movements.search_beside_random(
@@ -229,8 +247,7 @@ def _searched(
     )
     if unfinished := explorer.unfinished(found.history):
         say(f"note: {unfinished}")
-    chosen = choose(run, explorer, found, studies[0], measuring(job, images, limits, asked), by_hand, wanted=asked.finalists)
-    return explorer, chosen, movements.best_of(studies[1], control)
+    return explorer, found, control, by_hand
 
 
 def _finals(
@@ -252,7 +269,7 @@ def _finals(
         if job.reestimate:
             movements.reestimate(network, images, where)
 
-    teacher = appointed(run, training, job.teacher, job.costs, where)
+    teacher = appointed(asked.known_run or run.path, training, job.teacher, job.costs, where)
     winner = decide(run, training, chosen, explorer, images, studies, where, shared=shared)
     network = training.full(run / "retrain.pt", "train winner", supernet.space.from_names(winner["architecture"]))
     finish(network)

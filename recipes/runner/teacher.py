@@ -21,7 +21,6 @@ from evonas.units import format_quantity
 from recipes.runner.delivery import load_model
 from recipes.runner.final_training import FinalTraining
 from recipes.runner.progress import say
-from recipes.runner.run_folder import RunFolder
 from supernet import ImageData, accuracy
 
 LARGEST, NONE = "largest", "none"
@@ -55,7 +54,7 @@ def given(teacher: str | nn.Module | None, images: ImageData) -> nn.Module | Non
 
 
 def appointed(
-    run: RunFolder, training: FinalTraining, teacher: str | nn.Module, costs: Mapping[str, Cost], device: torch.device
+    folder: Path, training: FinalTraining, teacher: str | nn.Module, costs: Mapping[str, Cost], device: torch.device
 ) -> dict[str, Any] | None:
     """Whom everything learns from that is trained after it: the network that was given, or the largest of the space, into `teacher.pt`.
 
@@ -66,7 +65,7 @@ def appointed(
     if teacher == LARGEST:
         size = costs["macs"]
         row = cheapest_and_dearest(training.supernet.space, size, Budget())[1]
-        training.teach(run / "teacher.pt", tuple(row.tolist()))
+        training.teach(folder / "teacher.pt", tuple(row.tolist()))
         who = f"the largest network of the space ({format_quantity(float(size(row[None])[0]), size.unit)} MACs)"
     if training.teacher is None:
         return None

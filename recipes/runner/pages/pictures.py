@@ -78,6 +78,36 @@ def accuracy_against_cost(
 
 
 @drawn
+def front(
+    path: Path,
+    cost: str,
+    unit: str,
+    search: tuple[Floats, Floats],
+    control: tuple[Floats, Floats],
+    delivered: Sequence[tuple[float, float]],
+) -> None:
+    """What a cost buys: networks with inherited weights, the front of the search, and the test accuracy of delivered networks.
+
+    Args:
+        search, control: (costs, accuracies in [0, 1]), each of shape (n,).
+        delivered: (cost, test accuracy) of each.
+    """
+    figure, axes = sheet(figsize=(8, 4.6))
+    axes.scatter(control[0], 100 * control[1], s=12, color=CONTROL, alpha=0.5, linewidths=0, label="random search")
+    axes.scatter(search[0], 100 * search[1], s=12, color=SEARCH, alpha=0.6, linewidths=0, label="search")
+    best = pareto_front(*search)
+    axes.plot(search[0][best], 100 * search[1][best], drawstyle="steps-post", color=SEARCH, linewidth=1.5, label="front of the search")
+    if delivered:
+        costs, accuracies = np.array(sorted(delivered)).T
+        axes.plot(costs, 100 * accuracies, marker="*", markersize=13, color=MARK, markeredgecolor="white", label="delivered, test accuracy")
+    axes.set_xlabel(f"{cost} ({unit})" if unit else cost)
+    axes.set_ylabel("accuracy (%)")
+    axes.xaxis.set_major_formatter(lambda value, _: format_quantity(value))
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncol=4, fontsize=8, columnspacing=1.2, handletextpad=0.4)
+    save(figure, path)
+
+
+@drawn
 def best_so_far(path: Path, search: Floats, control: Floats) -> None:
     """Best score after each evaluation, of the search and of random search; both in order of the trials."""
     figure, axes = sheet(figsize=(6.4, 4))

@@ -1,0 +1,105 @@
+"""`evonas mobile --front` and `evonas pick` as a user meets them: several networks of one search, each within its bound."""
+
+import json
+
+import numpy as np
+import pytest
+from command import here, stopped_at_checkpoint
+
+from evonas.study import History, open_study, space_of
+from predictors import count_macs
+from recipes.runner.delivery import load_model
+
+SMALL = ["--depths", "1,2,1", "--widths", "8,12,16", "--epochs", "2", "--retrain-epochs", "2", "--finalists", "2", "--device", "cpu"]
+COMMAND = ["mobile", "--data", "digits", *SMALL, "--evaluations", "40", "--front", "macs"]
+POINTS = ["--at", "220k,400k", "--deliver", "1"]
+
+pytestmark = pytest.mark.usefixtures("no_latency")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("front") / "run"
+    done = here(*COMMAND, *POINTS, "--out", folder)
+    assert done.returncode == 0, done.stderr + done.stdout
+    return folder
+
+
+def test_the_front_is_that_of_the_search(run):
+    study = open_study(run / "study.log", "search")
+    history = History.of(study, space_of(study))
+    assert len(history.scored) == 40
+    points = [(trial.user_attrs["macs"], trial.value) for trial in study.trials if trial.value is not None]
+    beaten = [any(m <= macs and s >= score and (m, s) != (macs, score) for m, s in points) for macs, score in points]
+    front = sorted(point for point, worse in zip(points, beaten, strict=True) if not worse)
+    found = json.loads((run / "front.json").read_text())
+    assert [(network["cost"], network["score"]) for network in found["front"]] == front
+
+
+def test_points_keep_their_bounds_and_share_what_was_trained(run):
+    cheap, dear = json.loads((run / "front.json").read_text())["points"]
+    assert (cheap["bound"], cheap["folder"]) == ("macs=220k", None)  # the dearest first
+    folder = run / dear["folder"]
+    assert count_macs(load_model(folder / "model.pt"), (1, 8, 8)) == dear["costs"]["macs"] <= 400_000
+    assert [file.parent for pattern in ("supernet.pt", "teacher.pt") for file in run.rglob(pattern)] == [run, run]
+    known = open_study(run / "study.log", "search").trials
+    again = open_study(folder / "study.log", "search").trials
+    best = max((trial for trial in known if trial.user_attrs["macs"] <= 400_000), key=lambda trial: trial.value)
+    assert again[0].params == best.params
+
+
+def test_another_point_is_picked_later(run):
+    done = here("pick", run, "--budget", "macs=220k", "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    result = json.loads((run / "pick-macs-220k" / "result.json").read_text())
+    assert count_macs(load_model(run / "pick-macs-220k" / "model.pt"), (1, 8, 8)) == result["costs"]["macs"] <= 220_000
+    report = (run / "report.html").read_text()
+    assert "pick-macs-220k/report.html" in report
+    assert "Not trained yet: <code>macs=220k</code>" in report
+    before = (run / "front.json").read_text()
+    assert here("report", run).returncode == 0
+    assert here(*COMMAND, *POINTS, "--out", run).returncode == 0
+    assert (run / "front.json").read_text() == before
+
+
+def test_a_killed_run_ends_like_an_undisturbed_one(run, tmp_path):
+    command = [*COMMAND, *POINTS, "--out", tmp_path / "run"]
+    for checkpoint in (2, 4):  # in the supernet, in what follows
+        with stopped_at_checkpoint(checkpoint):
+            assert here(*command).returncode != 0
+    assert here(*command).returncode == 0
+    fronts = [json.loads((folder / "front.json").read_text()) for folder in (run, tmp_path / "run")]
+    assert fronts[0] == fronts[1]
+
+
+def test_spread_points_are_within_the_front_and_nothing_is_trained_without_being_asked_for(tmp_path):
+    done = here(*COMMAND, "--deliver", "none", "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "run" / "front.json").read_text())
+    costs = [network["cost"] for network in found["front"]]
+    bounds = [float(point["bound"].removeprefix("macs=")) for point in found["points"]]
+    assert len(bounds) == 5
+    assert np.all(np.diff(bounds) > 0)
+    assert min(costs) < bounds[0]
+    assert max(costs) <= bounds[-1] <= 1.002 * max(costs)
+    assert not list(tmp_path.rglob("model.pt"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["mobile", "--at", "1M"], "without --front"),
+        (["mobile", "--front", "macs", "--deliver", "some"], "expected all, none, or a number"),
+        (["mobile", "--front", "macs", "--at", "fast"], "fast"),
+        ([*COMMAND, "--at", "1"], "No network of this space meets macs <= 1"),
+        (["mobile", "--data", "digits", "--front", "speed"], "expected one of: latency, macs, params"),
+        (["pick", "nowhere", "--budget", "macs=1M"], "There is no run in nowhere"),
+    ],
+)
+def test_what_does_not_belong_together_is_one_line(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = here(*arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not [file for file in tmp_path.rglob("*") if file.is_file()]
