@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -62,15 +63,17 @@ def test_only_light_modules_are_imported(what):
 
 
 def test_the_help_that_is_read_from_sources_is_that_of_the_recipes():
-    from recipes.runner.cli import _words_of_measure
+    from recipes.runner import cli
+    from recipes.runner.front import pick
     from recipes.runner.measure import measure_device
-    from recipes.runner.outline import outlines
+    from recipes.runner.outline import documented, outlines
     from recipes.runner.registry import RECIPES
 
     assert outlines() == {
         name: inspect.getdoc(entry.make) for name, entry in RECIPES.items() if entry.make.__module__.startswith("recipes.")
     }
-    assert _words_of_measure() == inspect.getdoc(measure_device)
+    words = {name: documented(Path(cli.__file__).with_name(file), function) for name, (file, function) in cli.OTHERS.items()}
+    assert words == {"measure": inspect.getdoc(measure_device), "pick": inspect.getdoc(pick)}
 
 
 @pytest.mark.parametrize(

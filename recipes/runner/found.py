@@ -38,6 +38,8 @@ class Found:
         self.folder = Path(folder)
 
     def __repr__(self) -> str:
+        if front := self.front:
+            return f"Found({self.folder}: {len(front)} networks of a front)"
         if not (self.folder / "result.json").exists():
             return f"Found({self.folder}: not finished)"
         return f"Found({self.folder}: {self._in_words()})"
@@ -70,6 +72,13 @@ class Found:
     def accuracy(self) -> float:
         """On the test images, in [0, 1]."""
         return float(self._told("accuracy")["test"])
+
+    @property
+    def front(self) -> list[Found]:
+        """What a run with `front=` delivered, in the order of its points, then what was picked; empty for a run for one budget."""
+        from recipes.runner.pages.front import FRONT, delivered
+
+        return [Found(self.folder / point["folder"]) for point in delivered(self.folder)] if (self.folder / FRONT).exists() else []
 
     @property
     def study(self) -> optuna.Study:

@@ -9,6 +9,7 @@ from command import here, stopped_at_checkpoint
 from evonas.study import History, open_study, space_of
 from predictors import count_macs
 from recipes.runner.delivery import load_model
+from recipes.runner.found import Found
 
 SMALL = ["--depths", "1,2,1", "--widths", "8,12,16", "--epochs", "2", "--retrain-epochs", "2", "--finalists", "2", "--device", "cpu"]
 COMMAND = ["mobile", "--data", "digits", *SMALL, "--evaluations", "40", "--front", "macs"]
@@ -56,6 +57,7 @@ def test_another_point_is_picked_later(run):
     report = (run / "report.html").read_text()
     assert "pick-macs-220k/report.html" in report
     assert "Not trained yet: <code>macs=220k</code>" in report
+    assert [found.costs["macs"] <= bound for found, bound in zip(Found(run).front, (400_000, 220_000), strict=True)] == [True, True]
     before = (run / "front.json").read_text()
     assert here("report", run).returncode == 0
     assert here(*COMMAND, *POINTS, "--out", run).returncode == 0

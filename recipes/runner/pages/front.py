@@ -37,14 +37,17 @@ def write_front(path: str | Path) -> Path:
                 history = History.of_trials(trials, space)
                 kept = [trials[int(history.numbers[position])].user_attrs for position in history.scored]
                 clouds.append((np.array([a[found["cost"]] for a in kept]), np.array([a["accuracy"] for a in kept])))
-        delivered = [point for point in found["points"] if point["folder"]]
-        delivered += [{"bound": file.parent.name, **told(file.parent)} for file in sorted(folder.glob(f"{PICK}*/result.json"))]
-        delivered.sort(key=lambda point: float(point["costs"].get(found["cost"], 0.0)))
-        stars = [(point["costs"][found["cost"]], point["test"]) for point in delivered]
+        points = [{**point, "told": _told(point)} for point in delivered(folder)]
+        stars = [(point["costs"][found["cost"]], point["test"]) for point in points]
         pictures.front(folder / "front.png", found["cost"], found["unit"], clouds[0], clouds[1], stars)
-        points = [{**point, "told": _told(point)} for point in delivered]
         left = [point["bound"] for point in found["points"] if not point["folder"]]
         return write_page(folder, "front.html", found=found, points=points, left=left, config=read_config(folder))
+
+
+def delivered(folder: Path) -> list[dict[str, Any]]:
+    """The points of a front that were delivered, then what was picked: plain data each, see `told`."""
+    points = [point for point in read_json(inside(folder, FRONT))["points"] if point["folder"]]
+    return points + [{"bound": file.parent.name, **told(file.parent)} for file in sorted(folder.glob(f"{PICK}*/result.json"))]
 
 
 def told(folder: Path) -> dict[str, Any]:
