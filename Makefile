@@ -13,7 +13,7 @@ install: .venv/ready
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-compile --editable '.[dev]'    # what is imported is compiled then: a minute less
 	touch $@
 
 demo: install
@@ -28,7 +28,5 @@ fuzz: install
 test: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/mypy tests/typed/user.py    # the public signatures, as a person meets them
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not serial'
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m serial
+	($(BIN)/mypy && $(BIN)/mypy tests/typed/user.py) & types=$$!; OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m serial && wait $$types

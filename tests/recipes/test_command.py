@@ -23,7 +23,7 @@ from predictors.devices.runtime import run as run_onnx
 from recipes.runner.delivery import load_model
 from supernet import load, mbconv
 
-SMALL = ["--data", "digits", "--epochs", "4", "--retrain-epochs", "4", "--evaluations", "120", "--depths", "1,2,1", "--device", "cpu"]
+SMALL = ["--data", "digits", "--epochs", "3", "--retrain-epochs", "4", "--evaluations", "60", "--depths", "1,2,1", "--device", "cpu"]
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_every_trial_is_in_the_study_with_costs_and_constraints(finished):
     out, _ = finished
     for name in ("search", "baseline"):
         study = open_study(out / "study.log", name)
-        assert len(study.trials) == 120
+        assert len(study.trials) == 60
         for trial in study.trials:
             assert trial.state == optuna.trial.TrialState.COMPLETE
             assert trial.user_attrs["macs"] <= 700e3
@@ -103,6 +103,8 @@ def test_a_trained_supernet_is_searched_again_under_another_budget(finished, tab
         "--out",
         tmp_path / "second",
         "--inherit",
+        "--finalists",
+        "1",
     )
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "second" / "result.json").read_text())
@@ -326,7 +328,7 @@ def test_the_dashboard_knows_trials_and_constraints(finished):
         server.kill()
         server.wait()
     stored = open_study(out / "study.log", "search").trials
-    assert len(trials) == 120
+    assert len(trials) == 60
     for shown, trial in zip(trials, stored, strict=True):
         assert shown["constraints"] == trial.system_attrs["constraints"]
         assert {"key": "budget", "value": "kept"} in shown["user_attrs"]

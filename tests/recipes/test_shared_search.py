@@ -15,7 +15,22 @@ from benchmarks.postgres import Postgres, binaries
 from evonas import open_study
 from supernet import mbconv
 
-RUN = ["--data", "digits", "--epochs", "2", "--retrain-epochs", "2", "--evaluations", "60", "--depths", "1,2,1", "--device", "cpu"]
+RUN = [
+    "--data",
+    "digits",
+    "--epochs",
+    "2",
+    "--retrain-epochs",
+    "2",
+    "--evaluations",
+    "60",
+    "--depths",
+    "1,2,1",
+    "--device",
+    "cpu",
+    "--teacher",
+    "none",
+]
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +66,7 @@ def test_workers_on_postgresql_train_once_and_end_with_one_winner(server, table,
     secret = server.url.replace("evonas@", "evonas:hunter22@")
     folders = [tmp_path / f"worker{i}" for i in range(2)]
     arguments = ["--latency-table", table, "--study", "ours", "--artifacts", tmp_path / "artifacts", "--finalists", "1"]
+    arguments += ["--teacher", "largest"]
     workers = [started(out, *arguments, EVONAS_STORAGE=secret) for out in folders]
     ended = [(worker.communicate(timeout=240), worker.returncode) for worker in workers]
     assert [status for _, status in ended] == [0, 0], ended
