@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import optuna
 
 from evonas.errors import UsageError
+from evonas.files import inside
 from evonas.units import format_quantity
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ class Found:
         """What a run with `front=` delivered, in the order of its points, then what was picked; empty for a run for one budget."""
         from recipes.runner.pages.front import FRONT, delivered
 
-        return [Found(self.folder / point["folder"]) for point in delivered(self.folder)] if (self.folder / FRONT).exists() else []
+        points = delivered(self.folder) if (self.folder / FRONT).exists() else []
+        return [Found(inside(self.folder, str(point["folder"]))) for point in points]
 
     @property
     def study(self) -> optuna.Study:

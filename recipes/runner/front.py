@@ -20,7 +20,7 @@ from evonas import Budget, Explorer, ParetoBayesianExplorer, ParetoExplorer, Sea
 from evonas.budget import RequestedBound
 from evonas.errors import UsageError, unknown
 from evonas.explorers.pareto import pareto_front
-from evonas.files import file_name, read_json, write_json
+from evonas.files import file_name, inside, read_json, write_json
 from evonas.space import Population, SearchSpace
 from evonas.study import History
 from recipes.runner import options as o
@@ -29,7 +29,7 @@ from recipes.runner.movements import LATENCY
 from recipes.runner.pages.front import FRONT, PICK, told, write_front
 from recipes.runner.progress import say
 from recipes.runner.registry import RECIPES
-from recipes.runner.run_folder import STUDIES, RunFolder, copied_studies, read_config
+from recipes.runner.run_folder import JOURNAL, STUDIES, RunFolder, copied_studies, read_config, readable
 
 POINTS, PICKED, KNOWN = 5, 100, 50  # points, unless they are named; networks that a pick scores; those of the search among them
 ALL, NONE = "all", "none"
@@ -69,6 +69,8 @@ class AskedFront(AskedOneShot):
             raise UsageError("Got --front with --storage; expected one worker, whose trials are kept in the run folder.")
         if self.deliver not in (None, ALL, NONE) and not (self.deliver or "").isdigit():
             raise UsageError(f"Got --deliver {self.deliver}; expected all, none, or a number.")
+        if self.known_run is not None and not (self.known_run / JOURNAL).exists():
+            raise UsageError(f"There are no trials of a search in {self.known}; expected the folder of a run.")
         for text in self.points:
             RequestedBound.parse(f"{self.front}={text}")
 
@@ -183,8 +185,9 @@ def pick(
     if not (source / "config.json").exists():
         raise UsageError(f"There is no run in {run}; expected the folder of a run of evonas mobile or spos.")
     arguments = read_config(source)
-    known = source / (FRONT if (source / FRONT).exists() else "result.json")
-    recipe = str(read_json(known).get("recipe", "mobile")) if known.exists() else "mobile"
+    known = FRONT if (source / FRONT).exists() else "result.json"
+    with readable(source):
+        recipe = str(read_json(inside(source, known)).get("recipe", "mobile")) if (source / known).exists() else "mobile"
     if "known" not in arguments:
         raise UsageError(
             f"{run} is a run of evonas {recipe} or of an earlier version, of which nothing can be picked; expected mobile or spos."

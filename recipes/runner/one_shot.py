@@ -133,6 +133,8 @@ def one_shot(job: OneShot, images: ImageData, asked: AskedOneShot) -> None:
         require_registered(job.family)
     if asked.dry_run and is_initialized():
         raise UsageError("A dry run times its movements in one process; expected it without torchrun.")
+    if isinstance(asked, AskedFront) and asked.front is not None and is_initialized():
+        raise UsageError("A front trains its networks in one process; expected it without torchrun.")
     supernet = job.supernet
     identity = {"data": asked.data, "image_shape": list(images.image_shape), "classes": list(images.classes), **job.space}
     identity = {**(job.trained_as or {}), **identity}

@@ -52,7 +52,7 @@ OUTPUTS = (
         "distribution.png",
         "board.png",
     ),
-    *("forecast.json", "latency.json", "finalists.json", "reference.json", "peers.json"),
+    *("front.json", "front.png", "forecast.json", "latency.json", "finalists.json", "reference.json", "peers.json"),
     *("winner.json", "predictions.json", "result.json", "config.json"),
 )
 

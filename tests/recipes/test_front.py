@@ -96,6 +96,7 @@ def test_spread_points_are_within_the_front_and_nothing_is_trained_without_being
         (["mobile", "--front", "macs", "--at", "fast"], "fast"),
         ([*COMMAND, "--at", "1"], "No network of this space meets macs <= 1"),
         (["mobile", "--data", "digits", "--front", "speed"], "expected one of: latency, macs, params"),
+        (["mobile", "--data", "digits", "--known", "nowhere"], "no trials of a search in nowhere"),
         (["pick", "nowhere", "--budget", "macs=1M"], "There is no run in nowhere"),
     ],
 )

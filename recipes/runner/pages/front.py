@@ -46,7 +46,8 @@ def write_front(path: str | Path) -> Path:
 
 def delivered(folder: Path) -> list[dict[str, Any]]:
     """The points of a front that were delivered, then what was picked: plain data each, see `told`."""
-    points = [point for point in read_json(inside(folder, FRONT))["points"] if point["folder"]]
+    with readable(folder):
+        points = [point for point in read_json(inside(folder, FRONT))["points"] if point["folder"]]
     return points + [{"bound": file.parent.name, **told(file.parent)} for file in sorted(folder.glob(f"{PICK}*/result.json"))]
 
 
