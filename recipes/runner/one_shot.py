@@ -133,7 +133,8 @@ def one_shot(job: OneShot, images: ImageData, asked: AskedOneShot) -> None:
         require_registered(job.family)
     if asked.dry_run and is_initialized():
         raise UsageError("A dry run times its movements in one process; expected it without torchrun.")
-    if isinstance(asked, AskedFront) and asked.front is not None and is_initialized():
+    front = asked if isinstance(asked, AskedFront) and asked.front is not None else None
+    if front is not None and is_initialized():
         raise UsageError("A front trains its networks in one process; expected it without torchrun.")
     supernet = job.supernet
     identity = {"data": asked.data, "image_shape": list(images.image_shape), "classes": list(images.classes), **job.space}
@@ -149,12 +150,11 @@ def one_shot(job: OneShot, images: ImageData, asked: AskedOneShot) -> None:
     with RunFolder(asked.out, asked.arguments, fresh=asked.fresh) as run:
         if asked.from_run is not None:  # one that cannot be used is refused before anything is measured or written
             restore(copy.deepcopy(supernet), job.way, movements.trained_supernet(asked.from_run, identity))
-        front = asked.front if isinstance(asked, AskedFront) else None
-        wanted = front == movements.LATENCY
+        wanted = front is not None and front.front == movements.LATENCY
         limits = movements.bounded(run, supernet, job.costs, asked, timed=job.timed, measure=job.measure, of=job.shares_of, wanted=wanted)
-        if isinstance(asked, AskedFront) and front is not None:
-            require_points(asked, supernet.space, limits.budget)
-            job = replace(job, explorer=_of_fronts(job.explorer, front, asked.seed))
+        if front is not None:
+            require_points(front, supernet.space, limits.budget)
+            job = replace(job, explorer=_of_fronts(job.explorer, str(front.front), asked.seed))
         job = job if job.way_within is None else replace(job, way=job.way_within(limits.budget))
         explorer = job.explorer(limits.budget)
         search: dict[str, Any] = {
@@ -172,9 +172,8 @@ def one_shot(job: OneShot, images: ImageData, asked: AskedOneShot) -> None:
         if job.preparation is not None:
             job.preparation.run(run)
         explorer, found, control, by_hand = _searched(run, job, images, asked, identity, limits, studies)
-        if isinstance(asked, AskedFront) and asked.front is not None:
-            training.done()
-            finish_front(run, asked, limits.budget, found)
+        if front is not None:
+            finish_front(run, front, limits.budget, found)
             return
         chosen = choose(run, explorer, found, studies[0], measuring(job, images, limits, asked), by_hand, wanted=asked.finalists)
         _finals(run, job, images, asked, limits, studies, explorer, chosen, movements.best_of(studies[1], control), training)

@@ -63,10 +63,7 @@ def accuracy_against_cost(
         bounds: finite ends of the bound on this cost.
     """
     figure, axes = sheet(figsize=(6.4, 4))
-    axes.scatter(control[0], 100 * control[1], s=12, color=CONTROL, alpha=0.5, linewidths=0, label="random search")
-    axes.scatter(search[0], 100 * search[1], s=12, color=SEARCH, alpha=0.6, linewidths=0, label="search")
-    front = pareto_front(*search)
-    axes.plot(search[0][front], 100 * search[1][front], drawstyle="steps-post", color=SEARCH, linewidth=1.5, label="front of the search")
+    _scored(axes, search, control)
     for i, bound in enumerate(bounds):
         axes.axvline(bound, color=LIMIT, linestyle="--", linewidth=1.2, label=None if i else "budget")
     axes.scatter([winner[0]], [100 * winner[1]], marker="*", s=170, color=MARK, edgecolors="white", zorder=5, label="winner")
@@ -93,10 +90,7 @@ def front(
         delivered: (cost, test accuracy) of each.
     """
     figure, axes = sheet(figsize=(8, 4.6))
-    axes.scatter(control[0], 100 * control[1], s=12, color=CONTROL, alpha=0.5, linewidths=0, label="random search")
-    axes.scatter(search[0], 100 * search[1], s=12, color=SEARCH, alpha=0.6, linewidths=0, label="search")
-    best = pareto_front(*search)
-    axes.plot(search[0][best], 100 * search[1][best], drawstyle="steps-post", color=SEARCH, linewidth=1.5, label="front of the search")
+    _scored(axes, search, control)
     if delivered:
         costs, accuracies = np.array(sorted(delivered)).T
         axes.plot(costs, 100 * accuracies, marker="*", markersize=13, color=MARK, markeredgecolor="white", label="delivered, test accuracy")
@@ -105,6 +99,14 @@ def front(
     axes.xaxis.set_major_formatter(lambda value, _: format_quantity(value))
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncol=4, fontsize=8, columnspacing=1.2, handletextpad=0.4)
     save(figure, path)
+
+
+def _scored(axes: Axes, search: tuple[Floats, Floats], control: tuple[Floats, Floats]) -> None:
+    """Networks of a search and of random search, (costs, accuracies) each, and the front of the search."""
+    axes.scatter(control[0], 100 * control[1], s=12, color=CONTROL, alpha=0.5, linewidths=0, label="random search")
+    axes.scatter(search[0], 100 * search[1], s=12, color=SEARCH, alpha=0.6, linewidths=0, label="search")
+    best = pareto_front(*search)
+    axes.plot(search[0][best], 100 * search[1][best], drawstyle="steps-post", color=SEARCH, linewidth=1.5, label="front of the search")
 
 
 @drawn
