@@ -26,6 +26,7 @@ from optuna.trial import FrozenTrial, TrialState
 from evonas.budget import Budget
 from evonas.errors import UsageError
 from evonas.explorers.base import Explorer
+from evonas.reading import Reading, read
 from evonas.sampling import SMALL_SPACE
 from evonas.space import Population, SearchSpace
 from evonas.storage import patiently
@@ -83,14 +84,14 @@ class _Claim:
 
     Attributes:
         trials: to score; none where there is nothing to do.
-        known: all trials of the study at that moment, those included.
+        known: what the study held at that moment.
         asked: how many were reserved.
         others: RUNNING trials that other workers hold.
         stopped: why there is nothing to do, once nobody works any more.
     """
 
     trials: Sequence[FrozenTrial]
-    known: Sequence[FrozenTrial]
+    known: Reading
     asked: int
     others: Sequence[FrozenTrial]
     stopped: str = ""
@@ -132,11 +133,11 @@ def search(
     study.sampler = explorer
     rejected_in_a_row, pause, waited_for = 0, SHORTEST_PAUSE_S, ""
     with Worker(study) as worker:
-        patiently(lambda: None if _is_done(study, evaluations) else worker.join(), note)
+        patiently(lambda: None if _is_done(read(study, space), evaluations) else worker.join(), note)
         while True:
             claim = patiently(lambda: _claim(study, space, budget, explorer, worker, evaluations, batch, note), note)
             if on_progress is not None:
-                on_progress(_evaluations(claim.known), _best(claim.known))
+                on_progress(claim.known.evaluations, claim.known.best)
             if claim.stopped:
                 break
             if not claim.trials and not claim.asked:
@@ -153,9 +154,8 @@ def search(
             if rejected_in_a_row >= MOST_REJECTED_IN_A_ROW:
                 claim = replace(claim, stopped="rejected")
                 break
-    trials = patiently(lambda: study.get_trials(deepcopy=False), note)
-    finished, done = sum(trial.state.is_finished() for trial in trials), _evaluations(trials)
-    return SearchResult(History.of_trials(trials, space), done, finished - done, claim.stopped)
+    known = patiently(lambda: read(study, space), note)
+    return SearchResult(known.history(), known.evaluations, known.finished - known.evaluations, claim.stopped)
 
 
 def _claim(
@@ -170,8 +170,9 @@ def _claim(
 ) -> _Claim:
     """One turn: what this worker has open or takes over, else new trials. Done twice, it finds what it has done."""
     with turn(study):
-        known = study.get_trials(deepcopy=False)
-        running = [trial for trial in known if trial.state == TrialState.RUNNING]
+        trials = study.get_trials(deepcopy=False)
+        known = read(study, space, trials)
+        running = [trials[number] for number in known.unfinished if trials[number].state == TrialState.RUNNING]
         mine = [trial for trial in running if trial.user_attrs.get(WORKER) == worker.name]
         mine = mine or _take_over(study, space, worker, running, note)
         taken = {trial.number for trial in mine}
@@ -179,17 +180,20 @@ def _claim(
         if mine:
             worker.take(mine)
             return _Claim(mine, known, 0, others)
-        left = evaluations - _evaluations(known) - len(others)
+        left = evaluations - known.evaluations - len(others)
         if left <= 0:
             return _Claim([], known, 0, others, "" if others else "evaluations")
         if isinstance(explorer, Explorer):
-            mine = _reserve(study, space, budget, explorer, worker, min(left, batch or left), known, others, note)
-            asked, known = len(mine), [*known, *mine]
+            mine = _reserve(study, space, budget, explorer, worker, min(left, batch or left), trials, others, note)
+            asked = len(mine)
+            known.update([*trials, *mine])
         else:
             asked = min(left, batch or 1)
             _ask(study, space, budget, asked, worker)
-            known = study.get_trials(deepcopy=False)
-            mine = [trial for trial in known if trial.state == TrialState.RUNNING and trial.user_attrs.get(WORKER) == worker.name]
+            trials = study.get_trials(deepcopy=False)
+            known.update(trials)
+            running = [trials[number] for number in known.unfinished if trials[number].state == TrialState.RUNNING]
+            mine = [trial for trial in running if trial.user_attrs.get(WORKER) == worker.name]
         if not asked:
             ended = "exhausted" if space.count() <= SMALL_SPACE else "none found"
             return _Claim([], known, 0, others, "" if others else ended)
@@ -259,15 +263,13 @@ def _score(space: SearchSpace, fitness: Fitness, study: optuna.Study, claim: _Cl
     """
     if not claim.trials:
         return 0
-    history = History.of_trials(claim.known, space)
-    first = {key: (int(number), float(score)) for key, number, score in reversed(list(zip(*_columns(history), strict=True)))}
     new: list[FrozenTrial] = []
     for trial, key in zip(claim.trials, space.keys(rows_of(space, claim.trials)), strict=True):
-        number, score = first[key]
+        number = claim.known.first[key]
         if number == trial.number:
             new.append(trial)
         else:
-            patiently(partial(_tell, study, trial, score, TrialState.PRUNED, {REPEATS: number}), note)
+            patiently(partial(_tell, study, trial, claim.known.score(number), TrialState.PRUNED, {REPEATS: number}), note)
     if new:
         found = fitness(space.canonical(rows_of(space, new)))
         found = found if isinstance(found, Scored) else Scored(found, {})
@@ -303,19 +305,5 @@ def _names(trials: Sequence[FrozenTrial]) -> str:
     return ", ".join(sorted({str(trial.user_attrs.get(WORKER)) for trial in trials}))
 
 
-def _columns(history: History) -> tuple[list[tuple[int, ...]], list[int], list[float]]:
-    return list(map(tuple, history.population.tolist())), history.numbers.tolist(), history.scores.tolist()
-
-
-def _is_done(study: optuna.Study, evaluations: int) -> bool:
-    trials = study.get_trials(deepcopy=False)
-    return _evaluations(trials) >= evaluations and all(trial.state.is_finished() for trial in trials)
-
-
-def _evaluations(trials: Sequence[FrozenTrial]) -> int:
-    told = (TrialState.COMPLETE, TrialState.FAIL)
-    return sum(trial.state in told and REPEATS not in trial.user_attrs for trial in trials)
-
-
-def _best(trials: Sequence[FrozenTrial]) -> float:
-    return max((trial.value for trial in trials if trial.state == TrialState.COMPLETE and trial.value is not None), default=float("nan"))
+def _is_done(known: Reading, evaluations: int) -> bool:
+    return known.evaluations >= evaluations and not known.unfinished

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
@@ -92,7 +93,7 @@ class SearchSpace:
         """The number of choices."""
         return len(self.choices)
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """The name of every choice, in order."""
         return tuple(choice.name for choice in self.choices)
@@ -232,7 +233,7 @@ class SearchSpace:
         """
         if missing := [name for name in self.names if name not in names]:
             raise UsageError(f"The architecture lacks the choice {missing[0]!r}; expected all of: {', '.join(self.names)}.")
-        if extra := [name for name in names if name not in self.names]:
+        if len(names) > len(self) and (extra := [name for name in names if name not in self.names]):
             raise unknown("choice", extra[0], self.names)
         return tuple(self._option_index(choice, names[choice.name]) for choice in self.choices)
 

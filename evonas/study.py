@@ -11,6 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,11 @@ class History:
 
     def renumbered(self, offset: int) -> History:
         """The same trials with other numbers."""
-        return self if offset == 0 else History(self.space, self.numbers + offset, self.population, self.scores)
+        if offset == 0:
+            return self
+        other = History(self.space, self.numbers + offset, self.population, self.scores)
+        other.__dict__.update({name: self.__dict__[name] for name in ("keys", "scored") if name in self.__dict__})
+        return other
 
     @cached_property
     def keys(self) -> set[Architecture]:
@@ -199,15 +204,20 @@ def store_proposals(
     options, stored = distributions(space), []
     for i, (row, costs) in enumerate(zip(population, _attributes(budget, population, violations), strict=True)):
         constraints = {"constraints": violations[i].tolist()} if budget.bounds else {}
-        trial = create_trial(
+        trial = FrozenTrial(  # create_trial looks for old kinds of distributions in each: as long as all the rest, with many choices
+            number=number + i,
+            trial_id=-1,
             state=TrialState.RUNNING,
+            value=None,
+            datetime_start=datetime.now(),
+            datetime_complete=None,
             params=space.to_names(row),
             distributions=dict(options),
             user_attrs={**costs, **more[i], WORKER: worker},
             system_attrs={**constraints, **(first if i == 0 else {})},
+            intermediate_values={},
         )
         trial._trial_id = study._storage.create_new_trial(study._study_id, template_trial=trial)
-        trial.number = number + i
         stored.append(trial)
     return stored
 

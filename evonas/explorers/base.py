@@ -23,6 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from evonas.budget import Budget
 from evonas.errors import UsageError
+from evonas.reading import read
 from evonas.sampling import Collector
 from evonas.space import Architecture, Population, SearchSpace
 from evonas.study import History, annotate, distributions
@@ -138,7 +139,7 @@ class Explorer(optuna.samplers.BaseSampler, ABC):
             if self._proposed is None or self._proposed[0] != memo or not trials:
                 rows = self._agreed(trials[start + ahead :])
                 if rows is None:
-                    history = History.of_trials(trials[: start + ahead], self.space).renumbered(-ahead)
+                    history = read(study, self.space, trials).history(start + ahead).renumbered(-ahead)
                     rows = self.propose(history, start, size)
                 self._proposed = (memo, rows)
             return self._proposed[1][number - ahead - start : number - ahead - start + count]

@@ -10,6 +10,7 @@ candidates are bred towards the bound itself, so that no evaluation is spent on 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, Protocol
@@ -31,6 +32,7 @@ Floats = npt.NDArray[np.float64]
 LISTED_WHOLE = 1 << 15
 OWN_SHARE = 0.5
 FAILURES = 0.2
+ASKED_FIRST = 500
 
 
 class Belief(Protocol):
@@ -45,13 +47,13 @@ class Belief(Protocol):
 
 
 class Worth(Protocol):
-    """What proposing candidates is worth; higher is better."""
+    """What proposing candidates is worth; higher is better, and never lower for a higher mean or standard deviation."""
 
     def __call__(self, population: Population, mean: Floats, std: Floats) -> Floats:
         """Of candidates of which a predictor holds `mean` and `std`: shape (n,)."""
 
     def expect(self, row: Population, mean: float) -> None:
-        """A candidate, shape (choices,), will be read; that is what it is expected to score."""
+        """A candidate, shape (choices,), will be read; that is what it is expected to score. Of a copy, it leaves the original as it is."""
 
 
 class UpperBound:
@@ -123,8 +125,7 @@ class BayesianExplorer(Explorer):
         if len(pool) == 0:
             return pool
         pool = pool[rng.permutation(len(pool))]
-        waiting = history.population[~np.isfinite(history.scores)]
-        return pool[self._pick(predictor, worth, np.concatenate([pool, waiting]), len(pool), min(size, len(pool)))]
+        return pool[self._picked(predictor, worth, pool, history.population[~np.isfinite(history.scores)], min(size, len(pool)))]
 
     def targets(self, history: History) -> Floats:
         """What the predictor is fitted on: of the scored trials, best first."""
@@ -158,26 +159,46 @@ class BayesianExplorer(Explorer):
 
         return clone(self.predictor, safe=False).fit(history.population[history.scored], targets)
 
-    def _pick(self, predictor: Any, worth: Worth, candidates: Population, pool: int, size: int) -> list[int]:
-        """The rows of the pool to read, one after another; rows beyond it are read already, with no score yet."""
+    def _picked(self, predictor: Any, worth: Worth, pool: Population, waiting: Population, size: int) -> npt.NDArray[np.int64]:
+        """The rows of the pool to read, one after another; `waiting` are read already, with no score yet.
+
+        What a predictor can say quickly (`screen`) leaves out most of a large pool: no ceiling among them reaches the last that is picked.
+        Nothing raises a ceiling: what will be read lowers spreads, and only leaves less to be gained.
+        """
+        if not hasattr(predictor, "screen"):
+            return self._pick(predictor, worth, pool, waiting, size)[0]
+        ceilings = worth(pool, *predictor.screen(pool))
+        order = np.argsort(-ceilings, kind="stable")
+        asked = max(ASKED_FIRST, 4 * size)
+        while True:
+            rows = np.sort(order[:asked])
+            picked, least = self._pick(predictor, copy.copy(worth), pool[rows], waiting, size)
+            if asked >= len(pool) or least >= ceilings[order[asked]]:
+                return rows[picked]
+            asked *= 4
+
+    def _pick(self, predictor: Any, worth: Worth, pool: Population, waiting: Population, size: int) -> tuple[npt.NDArray[np.int64], float]:
+        """As `_picked`, with a look at the whole pool; and the least that one of the picked was worth."""
         picked: list[int] = []
-        free = candidates[:pool]
         if not hasattr(predictor, "belief"):
-            mean, std = predictor.predict(free, return_std=True)
-            return [int(row) for row in np.argsort(-worth(free, mean, std), kind="stable")[:size]]
+            values = worth(pool, *predictor.predict(pool, return_std=True))
+            rows = np.argsort(-values, kind="stable")[:size]
+            return rows, float(values[rows[-1]])
+        candidates = np.concatenate([pool, waiting])
         belief: Belief = predictor.belief(candidates)
-        for row in range(pool, len(candidates)):
+        for row in range(len(pool), len(candidates)):
             belief.condition(row)
             worth.expect(candidates[row], float(belief.mean[row]))
-        left = np.ones(pool, dtype=bool)
+        left, least = np.ones(len(pool), dtype=bool), np.inf
         for _ in range(size):
-            values = np.where(left, worth(free, belief.mean[:pool], belief.std[:pool]), -np.inf)
+            values = np.where(left, worth(pool, belief.mean[: len(pool)], belief.std[: len(pool)]), -np.inf)
             picked.append(int(values.argmax()))
             left[picked[-1]] = False
+            least = min(least, float(values[picked[-1]]))
             if len(picked) < size:
                 belief.condition(picked[-1])
                 worth.expect(candidates[picked[-1]], float(belief.mean[picked[-1]]))
-        return picked
+        return np.array(picked, dtype=np.int64), least
 
     def _list(self, history: History) -> Population:
         """Everything feasible and new."""
@@ -194,6 +215,7 @@ class BayesianExplorer(Explorer):
         collector = Collector(self.space, self.budget, history.keys)
         collector.draw(self.pool // 2, rng)
         parents = self.parents(history)
+        mean = std = np.zeros(0)
         for _ in range(self.rounds):
             variation = Variation(self.space, parents)
             if len(variation) == 0:
@@ -204,6 +226,7 @@ class BayesianExplorer(Explorer):
             if len(collector) == 0:
                 break
             population = collector.population()
-            mean, std = predictor.predict(population, return_std=True)
+            found = predictor.predict(population[len(mean) :], return_std=True) if len(population) > len(mean) else ((), ())
+            mean, std = (np.concatenate([known, new]) for known, new in zip((mean, std), found, strict=True))
             parents = population[np.argsort(-worth(population, mean, std), kind="stable")[:50]]
         return collector.population()

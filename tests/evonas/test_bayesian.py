@@ -9,7 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm, rankdata
 
-from evonas import BayesianExplorer, Budget, Choice, EvolutionExplorer, History, RandomExplorer, SearchSpace, open_study, search
+from evonas import (
+    BayesianExplorer,
+    Budget,
+    Choice,
+    EvolutionExplorer,
+    History,
+    ParetoBayesianExplorer,
+    RandomExplorer,
+    SearchSpace,
+    open_study,
+    search,
+)
+from evonas.explorers.bayesian import ASKED_FIRST
 from evonas.tabular import nasbench201, nasbench201_space
 from evonas.testing import TableCost, example
 from predictors import BoostedTrees, GaussianProcess
@@ -158,3 +170,22 @@ def test_two_processes_share_one_journal(tmp_path):
     assert len(set(space.keys(rows))) == len(rows) == 60
     assert budget.feasible(rows).all()
     np.testing.assert_allclose([trial.value for trial in scored], fitness(rows))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**16), st.integers(1, 8), st.booleans())
+def test_what_is_left_out_of_a_large_pool_is_not_what_would_be_picked(seed, size, front):
+    """Beside a look at every candidate; networks that others are scoring among them."""
+    space = SearchSpace(tuple(Choice(f"c{i}", ("1", "2", "3", "4")) for i in range(6)))
+    rng = np.random.default_rng(seed)
+    population = RandomExplorer(space, seed=seed).propose(History.empty(space), 0, 40)
+    scores = np.where(np.arange(40) < 37, rng.normal(size=4)[population % 4].sum(axis=1) + rng.normal(size=40), np.nan)
+    history = History(space, np.arange(40), population, scores)
+    budget = Budget({"macs": TableCost(1 + rng.random((6, 4)))})
+    predictor = GaussianProcess(space)
+    explorer = (ParetoBayesianExplorer if front else BayesianExplorer)(space, budget, predictor=predictor, generation_size=size)
+    fitted = explorer._fitted(history, explorer.targets(history))
+    pool, waiting = explorer._list(history), population[37:]
+    expected, _ = explorer._pick(fitted, explorer.worth(history), pool, waiting, size)
+    np.testing.assert_array_equal(explorer._picked(fitted, explorer.worth(history), pool, waiting, size), expected)
+    assert len(pool) > 4 * ASKED_FIRST, "most of it is left out"

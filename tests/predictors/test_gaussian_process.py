@@ -81,8 +81,8 @@ def test_conditioning_lowers_the_spread_as_reading_would_and_leaves_the_means(fi
 
 def test_gradient_of_the_marginal_likelihood(fitted):
     model, _, y, _ = fitted
-    similar = [f @ f.T for f in model.linear_]
-    distant = [((f[:, None] - f[None]) ** 2).sum(axis=2) for f in model.stationary_]
+    similar = np.stack([f @ f.T for f in model.linear_])
+    distant = np.stack([((f[:, None] - f[None]) ** 2).sum(axis=2) for f in model.stationary_])
     count = len(model.parameters_)
     rng = np.random.default_rng(1)
     targets = (y - y.mean()) / y.std()
@@ -94,8 +94,8 @@ def test_gradient_of_the_marginal_likelihood(fitted):
 
 def test_hyper_parameters_are_no_worse_than_the_prior_medians(fitted):
     model, *_ = fitted
-    similar = [f @ f.T for f in model.linear_]
-    distant = [((f[:, None] - f[None]) ** 2).sum(axis=2) for f in model.stationary_]
+    similar = np.stack([f @ f.T for f in model.linear_])
+    distant = np.stack([((f[:, None] - f[None]) ** 2).sum(axis=2) for f in model.stationary_])
     centre = np.concatenate([np.zeros(len(similar) + 1), np.log(model.features_.shares), [np.log(model.noise)]])
     width = np.array([1.5] * (len(similar) + 1) + [model.spread] * len(distant) + [1.5])
     targets = (fitted[2] - fitted[2].mean()) / fitted[2].std()
@@ -147,3 +147,16 @@ def test_ranks_real_cells_better_with_what_the_space_declares(tables, rng):
             predicted = clone(model, safe=False).fit(X, ranks).predict(others)
             taus[name].append(kendalltau(predicted, score(others)).statistic)
     assert np.mean(taus["declared"]) > max(np.mean(taus["bare"]), np.mean(taus["trees"])) + 0.03
+
+
+def test_a_quick_look_is_never_too_low(rng):
+    """Ceilings of mean and spread, of rows seen and unseen, with few and with many rows fitted on."""
+    space = SearchSpace(tuple(Choice(f"c{i}", ("1", "2", "3", "4")) for i in range(6)))
+    for n in (5, 60, 300):
+        rows = space.sample(n, rng)
+        fitted = GaussianProcess(space).fit(rows, rng.normal(size=4)[rows].sum(axis=1) + 0.1 * rng.normal(size=n))
+        asked = np.concatenate([rows, space.sample(2000, rng)])
+        (mean, std), (highest, widest) = fitted.predict(asked, return_std=True), fitted.screen(asked)
+        assert (highest >= mean).all()
+        assert (widest >= std - 1e-9).all()
+        assert (highest - mean).max() < 0.05 * fitted.scale_, "or everything would have to be looked at"

@@ -7,9 +7,12 @@ import subprocess
 import sys
 import warnings
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
 from unittest import mock
 
 import torch
+
+QUICK = [sys.executable, str(Path(__file__).with_name("quick.py"))]
 
 
 def evonas(*arguments, cwd=None, timeout=300):

@@ -15,7 +15,7 @@ import numpy as np
 import optuna
 import pytest
 import torch
-from command import evonas, here
+from command import QUICK, evonas, here, quick_export
 
 from evonas import History
 from evonas.study import open_study, space_of
@@ -43,6 +43,12 @@ def finished(tmp_path_factory, table_file):
     done = evonas("mobile", *SMALL, "--budget", "macs=700k", "--budget", "latency=6ms", "--latency-table", table_file, "--out", out)
     assert done.returncode == 0, done.stderr + done.stdout
     return out, done.stdout
+
+
+@pytest.fixture(autouse=True)
+def quick_files(finished, monkeypatch):
+    """Of all runs but `finished`, whose files are looked at."""
+    monkeypatch.setattr("predictors.devices.runtime.export", quick_export)
 
 
 def test_a_run_delivers_what_it_promises(finished):
@@ -77,7 +83,8 @@ def test_every_trial_is_in_the_study_with_costs_and_constraints(finished):
             assert max(trial.system_attrs["constraints"]) <= 0
 
 
-def test_the_same_command_again_changes_nothing_and_other_arguments_are_refused(finished, table_file):
+def test_the_same_command_again_changes_nothing_and_other_arguments_are_refused(finished, table_file, monkeypatch):
+    monkeypatch.undo()  # files as those of `finished`
     out, _ = finished
     before = {path.name: path.read_bytes() for path in out.iterdir() if path.suffix in (".json", ".log", ".pt")}
     same = ["mobile", *SMALL, "--budget", "macs=700k", "--budget", "latency=6ms", "--latency-table", table_file, "--out", out]
@@ -160,7 +167,7 @@ MOMENTS = {
 
 def started(command):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-m", "recipes", *map(str, command)], env=environment, stdout=subprocess.DEVNULL)
+    return subprocess.Popen([*QUICK, *map(str, command)], env=environment, stdout=subprocess.DEVNULL)
 
 
 def killed_when(command, out, reached):
@@ -182,8 +189,7 @@ def test_killed_runs_end_like_an_undisturbed_one(table_file, tmp_path):
     for reached in MOMENTS.values():
         killed_when([*command, again], again, reached)
         assert not (again / "result.json").exists()
-    done = evonas(*command, again)
-    assert done.returncode == 0, done.stderr
+    assert started([*command, again]).wait(300) == 0
     assert undisturbed.wait(300) == 0
     for name in ("search", "baseline"):
         ours, theirs = (open_study(path / "study.log", name) for path in (again, whole))
@@ -254,7 +260,8 @@ def test_outputs_that_cannot_be_written(table_file, tmp_path):
     assert (tmp_path / "mine" / "thesis.tex").exists()
 
 
-def test_a_damaged_checkpoint_is_named_and_fresh_starts_over(finished, table_file, tmp_path):
+def test_a_damaged_checkpoint_is_named_and_fresh_starts_over(finished, table_file, tmp_path, monkeypatch):
+    monkeypatch.undo()  # files as those of `finished`
     out = tmp_path / "copy"
     shutil.copytree(finished[0], out)
     (out / "supernet.pt").write_bytes(b"rubbish")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command import QUICK
 
 from evonas import Budget, profile
 from predictors import count_macs, count_params, macs, params
@@ -42,7 +43,7 @@ def mine():
 
 def start(folder, *arguments):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", "PYTHONPATH": str(folder)}
-    command = [sys.executable, "-m", "recipes", *arguments]
+    command = [*QUICK, *arguments]
     return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

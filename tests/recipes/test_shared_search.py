@@ -3,12 +3,11 @@
 import json
 import os
 import subprocess
-import sys
 from collections import Counter
 
 import numpy as np
 import pytest
-from command import here
+from command import QUICK, here
 from optuna.trial import TrialState
 
 from benchmarks.postgres import Postgres, binaries
@@ -52,7 +51,7 @@ def table(tmp_path_factory):
 
 
 def started(out, *arguments, **environment):
-    command = [sys.executable, "-m", "recipes", "mobile", *RUN, "--out", out, *arguments]
+    command = [*QUICK, "mobile", *RUN, "--out", out, *arguments]
     variables = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
     return subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables)
 

@@ -12,6 +12,8 @@ import torch
 from supernet import load, mbconv
 from supernet.data import ALL
 
+QUICK = str(Path(__file__).parents[1] / "recipes" / "quick.py")
+
 
 def torchrun(processes):
     return ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
@@ -50,7 +52,7 @@ def test_a_recipe_ends_with_the_same_network_whoever_helps(tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
 
     def start(name, *launcher):
-        command = [sys.executable, *launcher, "-m", "recipes", "mobile", *arguments.split(), "--latency-table", "board.json", "--out", name]
+        command = [sys.executable, *launcher, QUICK, "mobile", *arguments.split(), "--latency-table", "board.json", "--out", name]
         return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
 
     def result(name, process):
