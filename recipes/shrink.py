@@ -11,6 +11,7 @@ importance would keep is tried first, and short trainings decide between the bes
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
@@ -29,9 +30,9 @@ from predictors.devices import runtime
 from predictors.devices.table import LatencyTable, Residual, corrected, spread
 from predictors.screens import screen
 from recipes.runner import options as o
-from recipes.runner.asked import AskedOneShot
 from recipes.runner.final_training import AVERAGE
 from recipes.runner.forecast import training_seconds
+from recipes.runner.front import AskedFront
 from recipes.runner.one_shot import OneShot, Preparation, one_shot
 from recipes.runner.pages.one_shot import write_report
 from recipes.runner.progress import bar, say
@@ -44,6 +45,7 @@ from supernet.given import GivenSupernet, importance, sizes, source
 from supernet.given.greedy import by_importance, even
 from supernet.training.taught import TaughtPaths
 
+ADAPTED = "original.pt"  # the given network, trained on the images
 EVOLUTION, DESCENT = "evolution", "coordinate-descent"
 STEPS, FIRST_STEP = 12, 0.1  # of a descent: a third of the evaluations are left when it has come down to half
 IMPORTANT_IMAGES, IMPORTANT_BATCH = 1024, 64  # training images that say which channels matter
@@ -73,7 +75,7 @@ FineTuneEpochs = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class AskedShrink(AskedOneShot):
+class AskedShrink(AskedFront):
     """What a run of `shrink` was asked for: shares in bounds are of the given network, and all weights are inherited."""
 
     budget: Annotated[
@@ -93,7 +95,7 @@ class AskedShrink(AskedOneShot):
     summary="make the network you have fit a budget",
     paper="Yu & Huang 2019, arXiv 1903.11728",
     page=write_report,
-    outputs=("original.pt",),
+    outputs=(ADAPTED,),
 )
 def shrink(
     asked: AskedShrink,
@@ -112,6 +114,8 @@ def shrink(
     The network becomes the largest path of a supernet, whose narrower paths learn from it for a few epochs; a search
     finds the best of them under the budget; the winner is fine-tuned with the given network as its teacher, and written
     to the run folder: model.pt, model.onnx, result.json (channels by layer), report.html.
+
+    --front latency shows what every budget would buy, and delivers five networks.
 
     --explorer coordinate-descent walks down from the given network to the budget (NetAdapt), whose paths are then all trained.
 
@@ -152,7 +156,9 @@ def shrink(
     def prepare(run: RunFolder) -> None:
         if untrained:
             name = given.name
-            train_into(run / "original.pt", "adapt given network", given.network, StandAlone(), images.train, identity=name, **tuning)
+            if asked.known_run is not None and (asked.known_run / ADAPTED).exists() and not (run / ADAPTED).exists():
+                shutil.copy(asked.known_run / ADAPTED, run / ADAPTED)
+            train_into(run / ADAPTED, "adapt given network", given.network, StandAlone(), images.train, identity=name, **tuning)
         given.network.to(where)
         say(f"the given network: {100 * accuracy(given.network, images.search, where):.1f} % of the search images")
         matters.extend(inherit(supernet, given.network, importance_by, images, where))

@@ -8,7 +8,7 @@ budget.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,7 +17,7 @@ import numpy as np
 import typer
 
 from evonas import Budget, Explorer, ParetoBayesianExplorer, ParetoExplorer, SearchResult, check_reachable, parse_bounds, profile
-from evonas.budget import RequestedBound
+from evonas.budget import Cost, RequestedBound
 from evonas.errors import UsageError, unknown
 from evonas.explorers.pareto import pareto_front
 from evonas.files import file_name, inside, read_json, write_json
@@ -99,14 +99,18 @@ def multi_objective(explorer: Explorer, budget: Budget, cost: str, seed: int) ->
     return ParetoExplorer(explorer.space, budget, costs=[cost], seed=seed)
 
 
-def require_points(asked: AskedFront, space: SearchSpace, budget: Budget) -> None:
+def require_points(asked: AskedFront, space: SearchSpace, budget: Budget, of: Callable[[str, Cost], float] | None = None) -> None:
     """Refuse a point that no network keeps, before anything is trained.
+
+    Args:
+        of: what shares are shares of, see `OneShot.shares_of`.
 
     Raises:
         UsageError: the point, and what can be reached.
     """
     for point in asked.points:
-        bounds = parse_bounds([RequestedBound.parse(f"{asked.front}={point}")], space, budget.costs)
+        known = None if of is None else lambda name: of(name, budget.costs[name])
+        bounds = parse_bounds([RequestedBound.parse(f"{asked.front}={point}")], space, budget.costs, of=known)
         kept = [bound for bound in budget.bounds if bound.cost != asked.front]
         check_reachable(space, narrow := Budget(budget.costs, [*kept, *bounds]), profile(space, narrow))
 
@@ -141,13 +145,18 @@ def finish(run: RunFolder, asked: AskedFront, budget: Budget, found: SearchResul
     content: dict[str, Any] = {"recipe": asked.recipe, "cost": cost, "unit": unit, "front": networks, "points": []}
     say(f"front: {len(networks)} networks; {wanted} of {len(bounds)} points will be trained: {', '.join(bounds)}")
     for i, bound in reversed(list(enumerate(bounds))):
-        folder = run / file_name(f"at-{bound.replace('=', '-')}")
+        folder = run / folder_of("at-", [bound])
         if i >= len(bounds) - wanted:
             arguments = dict(asked.arguments) | {"device": asked.device, "fresh": asked.fresh, "peers": asked.peers}
             RECIPES[asked.recipe].make(**picked(arguments, run.path, [bound], folder))
         content["points"].insert(0, {"bound": bound, **told(folder)})
     write_json(run / FRONT, content)
     say(f"the front: {write_front(run.path)}; another point of it: evonas pick {asked.out} --budget {cost}=...")
+
+
+def folder_of(prefix: str, budget: Sequence[str]) -> str:
+    """What the run of a point is called."""
+    return file_name(prefix + "-".join(bound.replace("=", "-").replace("%", "-percent") for bound in budget))
 
 
 def spread(costs: np.ndarray, unit: str) -> list[str]:
@@ -167,7 +176,7 @@ def picked(arguments: dict[str, Any], run: Path, budget: Sequence[str], out: Pat
 
 
 def pick(
-    run: Annotated[str, typer.Argument(help="A run folder with a supernet: of evonas mobile or spos.")],
+    run: Annotated[str, typer.Argument(help="A run folder with a supernet: of evonas mobile, spos or shrink.")],
     budget: o.Bounds,
     out: Annotated[
         str | None, typer.Option(help="Run folder of what is picked; in RUN, named after the budget, unless told otherwise.")
@@ -183,16 +192,16 @@ def pick(
     """
     source = Path(run)
     if not (source / "config.json").exists():
-        raise UsageError(f"There is no run in {run}; expected the folder of a run of evonas mobile or spos.")
+        raise UsageError(f"There is no run in {run}; expected the folder of a run of evonas mobile, spos or shrink.")
     arguments = read_config(source)
     known = FRONT if (source / FRONT).exists() else "result.json"
     with readable(source):
         recipe = str(read_json(inside(source, known)).get("recipe", "mobile")) if (source / known).exists() else "mobile"
     if "known" not in arguments:
         raise UsageError(
-            f"{run} is a run of evonas {recipe} or of an earlier version, of which nothing can be picked; expected mobile or spos."
+            f"{run} is a run of evonas {recipe} or of an earlier version, of which nothing can be picked; expected mobile, spos or shrink."
         )
-    folder = Path(out) if out else source / file_name(PICK + "-".join(bound.replace("=", "-") for bound in budget))
+    folder = Path(out) if out else source / folder_of(PICK, budget)
     RECIPES.pick(recipe).make(**picked(arguments, source, budget, folder), fresh=fresh, device=device)
     if (source / FRONT).exists():
         write_front(source)  # shows it as well

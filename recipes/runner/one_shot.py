@@ -153,7 +153,7 @@ def one_shot(job: OneShot, images: ImageData, asked: AskedOneShot) -> None:
         wanted = front is not None and front.front == movements.LATENCY
         limits = movements.bounded(run, supernet, job.costs, asked, timed=job.timed, measure=job.measure, of=job.shares_of, wanted=wanted)
         if front is not None:
-            require_points(front, supernet.space, limits.budget)
+            require_points(front, supernet.space, limits.budget, job.shares_of)
             job = replace(job, explorer=_of_fronts(job.explorer, str(front.front), asked.seed))
         job = job if job.way_within is None else replace(job, way=job.way_within(limits.budget))
         explorer = job.explorer(limits.budget)

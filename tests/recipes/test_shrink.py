@@ -205,3 +205,17 @@ def test_latency_is_a_share_of_what_the_given_network_takes(source, tmp_path):
     again = here("shrink", *command)  # with the bound that it began with, whatever a measurement would say now
     assert again.returncode == 0, again.stderr
     assert json.loads((tmp_path / "run" / "result.json").read_text())["bounds"] == result["bounds"]
+
+
+def test_a_front_of_the_given_network_adapts_it_once(tmp_path, source, monkeypatch):
+    """Points are shares of the given network, and the runs of points take its training from the first."""
+    monkeypatch.setattr("predictors.devices.runtime.measure", lambda *_: 0.5)
+    front = ["--front", "macs", "--at", "40%,70%", "--deliver", "1", "--evaluations", "20", "--finalists", "1"]
+    shrink = ["--model", f"{source}:build", "--data", "digits", "--epochs", "1", "--fine-tune-epochs", "1", "--device", "cpu"]
+    done = here("shrink", *shrink, *front, "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "run" / "at-macs-70-percent"
+    result = json.loads((folder / "result.json").read_text())
+    assert result["costs"]["macs"] <= 0.7 * result["given"]["costs"]["macs"]
+    assert (folder / "original.pt").read_bytes() == (tmp_path / "run" / "original.pt").read_bytes()
+    assert not (folder / "supernet.pt").exists()
