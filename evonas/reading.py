@@ -16,7 +16,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from evonas.space import Architecture, SearchSpace
-from evonas.study import REPEATS, History, distributions
+from evonas.study import REPEATS, History, distributions, score_of
 
 FIRST_ROOM = 64
 
@@ -118,9 +118,9 @@ class Reading:
         """A trial that is finished."""
         self.finished += 1
         self.evaluations += trial.state in (TrialState.COMPLETE, TrialState.FAIL) and REPEATS not in trial.user_attrs
-        if trial.state == TrialState.COMPLETE and trial.value is not None:
-            self._scores[position] = trial.value
-            self.best = max(trial.value, self.best) if self.best == self.best else trial.value
+        if (score := score_of(trial)) is not None:
+            self._scores[position] = score
+            self.best = max(score, self.best) if self.best == self.best else score
         if self._is_of_this_space(trial.distributions):  # a storage that reads them from a file makes them anew for every trial
             trial.distributions = dict(self._distributions)
             trial.params = {name: self._shared[trial.params[name]] for name in self._names}

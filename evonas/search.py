@@ -30,7 +30,7 @@ from evonas.reading import Reading, read
 from evonas.sampling import SMALL_SPACE
 from evonas.space import Population, SearchSpace
 from evonas.storage import patiently
-from evonas.study import REPEATS, History, annotate, distributions, rows_of, store_proposals
+from evonas.study import REPEATS, History, annotate, attribute_name, distributions, rows_of, store_proposals
 from evonas.turns import turn
 from evonas.workers import WORKER, Worker
 
@@ -126,11 +126,12 @@ def search(
         on_note: called with a line for people: what was taken over or is waited for, and a storage that is lost or back.
 
     Raises:
-        UsageError: the storage was lost and did not come back.
+        UsageError: the storage was lost and did not come back, or the study has objectives that are no costs of the budget.
     """
     budget = budget or Budget()
     note = on_note or (lambda text: None)
     study.sampler = explorer
+    costs = _objectives(study, budget)
     rejected_in_a_row, pause, waited_for = 0, SHORTEST_PAUSE_S, ""
     with Worker(study) as worker:
         patiently(lambda: None if _is_done(read(study, space), evaluations) else worker.join(), note)
@@ -148,7 +149,7 @@ def search(
                 pause = min(1.5 * pause, LONGEST_PAUSE_S)
                 continue
             pause = SHORTEST_PAUSE_S
-            scored = _score(space, fitness, study, claim, note)
+            scored = _score(space, fitness, study, costs, claim, note)
             worker.in_hand = ()
             rejected_in_a_row = 0 if scored else rejected_in_a_row + claim.asked
             if rejected_in_a_row >= MOST_REJECTED_IN_A_ROW:
@@ -255,7 +256,9 @@ def _ask(study: optuna.Study, space: SearchSpace, budget: Budget, count: int, wo
             study.tell(trial, state=TrialState.PRUNED)
 
 
-def _score(space: SearchSpace, fitness: Fitness, study: optuna.Study, claim: _Claim, note: Callable[[str], None]) -> int:
+def _score(
+    space: SearchSpace, fitness: Fitness, study: optuna.Study, costs: Sequence[str], claim: _Claim, note: Callable[[str], None]
+) -> int:
     """Score and tell the trials of a claim. Returns how many were scored.
 
     An architecture that an earlier trial holds already is not scored again: it is told that trial's score, or PRUNED where
@@ -269,7 +272,7 @@ def _score(space: SearchSpace, fitness: Fitness, study: optuna.Study, claim: _Cl
         if number == trial.number:
             new.append(trial)
         else:
-            patiently(partial(_tell, study, trial, claim.known.score(number), TrialState.PRUNED, {REPEATS: number}), note)
+            patiently(partial(_tell, study, costs, trial, claim.known.score(number), TrialState.PRUNED, {REPEATS: number}), note)
     if new:
         found = fitness(space.canonical(rows_of(space, new)))
         found = found if isinstance(found, Scored) else Scored(found, {})
@@ -281,14 +284,35 @@ def _score(space: SearchSpace, fitness: Fitness, study: optuna.Study, claim: _Cl
             )
         for k, (trial, score) in enumerate(zip(new, scores.tolist(), strict=True)):
             beside = {name: float(values[k]) for name, values in found.beside.items()}
-            patiently(partial(_tell, study, trial, score, TrialState.FAIL, beside), note)
+            patiently(partial(_tell, study, costs, trial, score, TrialState.FAIL, beside), note)
     return len(new)
 
 
-def _tell(study: optuna.Study, trial: FrozenTrial, score: float, otherwise: TrialState, attributes: Mapping[str, float]) -> None:
-    """Tell a trial its score, or another state where that is no number; a trial that somebody else has told stays as it is."""
+def _objectives(study: optuna.Study, budget: Budget) -> list[str]:
+    """The attributes of trials that the study minimises beside the score, as `open_study(costs=...)` named them.
+
+    Raises:
+        UsageError: the study has other objectives.
+    """
+    known = [attribute_name(name, cost.unit) for name, cost in budget.costs.items()]
+    names = (study.metric_names or [""] * len(study.directions))[1:]
+    if wrong := [name for name in names if name not in known]:
+        raise UsageError(
+            f"The study {study.study_name!r} has the objective {wrong[0]!r} beside the score; expected costs that the budget knows "
+            f"({', '.join(known) or 'none'}), as open_study(..., costs=[...]) makes it."
+        )
+    return names
+
+
+def _tell(
+    study: optuna.Study, costs: Sequence[str], trial: FrozenTrial, score: float, otherwise: TrialState, attributes: Mapping[str, float]
+) -> None:
+    """Tell a trial its score and its costs that are objectives, or another state where the score is no number.
+
+    A trial that somebody else has told stays as it is.
+    """
     storage = study._storage
-    state, values = (TrialState.COMPLETE, [score]) if np.isfinite(score) else (otherwise, None)
+    state, values = (TrialState.COMPLETE, [score, *(trial.user_attrs[name] for name in costs)]) if np.isfinite(score) else (otherwise, None)
     try:
         for name, value in attributes.items():
             storage.set_trial_user_attr(trial._trial_id, name, value)

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import optuna
 from optuna.distributions import CategoricalDistribution
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from evonas.budget import Budget
@@ -75,8 +76,8 @@ class History:
             if REPEATS not in trial.user_attrs and all(name in params for name in names):
                 rows.append([options[params[name]] for name, options in zip(names, index, strict=True)])
                 numbers.append(trial.number)
-                complete = trial.state == TrialState.COMPLETE and trial.value is not None
-                scores.append(trial.value if complete else np.nan)
+                score = score_of(trial)
+                scores.append(np.nan if score is None else score)
         population = space.canonical(np.array(rows, dtype=np.int64).reshape(-1, len(space)))
         return cls(space, np.array(numbers, dtype=np.int64), population, np.array(scores, dtype=np.float64))
 
@@ -113,6 +114,11 @@ class History:
         return np.asarray(order[np.isfinite(self.scores[order])])
 
 
+def score_of(trial: FrozenTrial) -> float | None:
+    """The score of a trial that has one: its value, or the first where the study has costs as objectives too."""
+    return trial.values[0] if trial.state == TrialState.COMPLETE and trial.values is not None else None
+
+
 def distributions(space: SearchSpace) -> dict[str, CategoricalDistribution]:
     """Optuna's view of the space, un-narrowed."""
     return {choice.name: CategoricalDistribution(choice.options) for choice in space.choices}
@@ -135,13 +141,16 @@ def suggest(trial: optuna.Trial, space: SearchSpace) -> Architecture:
     return space.from_names({choice.name: trial.suggest_categorical(choice.name, choice.options) for choice in space.choices})
 
 
-def open_study(storage: str | Path | optuna.storages.BaseStorage | None, name: str, *, trusted: bool = False) -> optuna.Study:
+def open_study(
+    storage: str | Path | optuna.storages.BaseStorage | None, name: str, *, trusted: bool = False, costs: Sequence[str] = ()
+) -> optuna.Study:
     """Create the study `name`, or go on with it.
 
     Args:
         storage: a path (an Optuna journal file), any storage URL that Optuna takes, a storage, or None for memory only.
         name: name of the study inside its storage.
         trusted: see `evonas.storage.open_storage`.
+        costs: attributes of trials (`latency_ms`) that a new study minimises beside the score: the dashboard shows the front then.
 
     Raises:
         UsageError: the storage cannot be opened.
@@ -150,11 +159,12 @@ def open_study(storage: str | Path | optuna.storages.BaseStorage | None, name: s
         opened = open_storage(storage, trusted=trusted)
         if opened is not None and name in optuna.get_all_study_names(opened):
             return optuna.load_study(study_name=name, storage=opened)
-        study = optuna.create_study(study_name=name, storage=opened, direction="maximize", load_if_exists=True)
+        directions = [StudyDirection.MAXIMIZE, *[StudyDirection.MINIMIZE] * len(costs)]
+        study = optuna.create_study(study_name=name, storage=opened, directions=directions, load_if_exists=True)
         if study.metric_names is None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                study.set_metric_names(["fitness"])
+                study.set_metric_names(["fitness", *costs])
         return study
     except UsageError:
         raise

@@ -17,6 +17,7 @@ import optuna
 
 from evonas.errors import UsageError
 from evonas.files import inside
+from evonas.study import score_of
 from evonas.units import format_quantity
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ class Found:
                 "A data frame needs pandas; expected the extra: pip install 'evonas[notebook]'. `study` has the trials."
             ) from None
         rows = [
-            {"number": trial.number, "score": trial.value, "state": trial.state.name, **trial.user_attrs, **trial.params}
+            {"number": trial.number, "score": score_of(trial), "state": trial.state.name, **trial.user_attrs, **trial.params}
             for trial in self.study.get_trials(deepcopy=False)
         ]
         frame = pandas.DataFrame(rows).set_index("number")

@@ -22,7 +22,7 @@ from evonas.files import inside, write_json
 from evonas.search import Fitness
 from evonas.space import Population, SearchSpace
 from evonas.storage import patiently, repair_journal
-from evonas.study import SEARCH, agree, agreed, join
+from evonas.study import SEARCH, agree, agreed, attribute_name, join
 from predictors.devices import runtime
 from predictors.devices.learned import learned_table
 from predictors.devices.table import LatencyTable, corrected, measure_blocks, read_table, spread
@@ -118,13 +118,16 @@ def _checked(space: SearchSpace, budget: Budget) -> Budget:
     return budget
 
 
-def begin(run: RunFolder, limits: Limits, space: SearchSpace, asked: AskedOneShot, search: Mapping[str, Any]) -> list[optuna.Study]:
+def begin(
+    run: RunFolder, limits: Limits, space: SearchSpace, asked: AskedOneShot, search: Mapping[str, Any], front: str | None = None
+) -> list[optuna.Study]:
     """Everything is checked: join the search, keep arguments and latency table. Gives the studies of the search and of its baseline.
 
     The studies are in the run folder's journal, or in a storage of the user's.
 
     Args:
         search: what decides the results of the search, see `evonas.study.join`.
+        front: the cost whose front is searched.
 
     Raises:
         UsageError: the storage cannot be opened, or holds another search under that name; nothing is written then.
@@ -133,7 +136,8 @@ def begin(run: RunFolder, limits: Limits, space: SearchSpace, asked: AskedOneSho
         run.begin()
         if note := repair_journal(run / JOURNAL):
             say(note)
-    studies = studies_of(run.path, asked.storage, asked.study, trusted=asked.trust_storage)
+    costs = [] if front is None else [attribute_name(front, limits.budget.costs[front].unit)]
+    studies = studies_of(run.path, asked.storage, asked.study, trusted=asked.trust_storage, costs=costs)
     for study in studies:
         if study.get_trials(deepcopy=False) and RANKED_BY not in study.user_attrs.get(SEARCH, {}):
             raise UsageError(

@@ -167,7 +167,7 @@ def one_shot(job: OneShot, images: ImageData, asked: AskedOneShot) -> None:
         foretold = {} if is_initialized() else foretell(run, _foretold(job, images, asked, limits), dry=asked.dry_run)
         if asked.dry_run:
             return
-        studies = movements.begin(run, limits, supernet.space, asked, plain(search))
+        studies = movements.begin(run, limits, supernet.space, asked, plain(search), None if front is None else front.front)
         start(run, foretold)
         if job.preparation is not None:
             job.preparation.run(run)

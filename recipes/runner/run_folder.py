@@ -152,7 +152,9 @@ class RunFolder:
             self.path.rmdir()
 
 
-def studies_of(folder: Path, storage: str | None = None, name: str | None = None, *, trusted: bool = False) -> list[optuna.Study]:
+def studies_of(
+    folder: Path, storage: str | None = None, name: str | None = None, *, trusted: bool = False, costs: Sequence[str] = ()
+) -> list[optuna.Study]:
     """The studies of a run: its search, its random baseline, and its finalists.
 
     Args:
@@ -160,12 +162,13 @@ def studies_of(folder: Path, storage: str | None = None, name: str | None = None
         storage: where they are kept, unless that is the folder's own journal.
         name: of the search in a storage that others use as well; the folder's unless told otherwise.
         trusted: see `evonas.storage.open_storage`.
+        costs: what a search of a front minimises beside the score, see `open_study`.
 
     Raises:
         UsageError: the storage cannot be opened.
     """
     if storage is None:
-        return [open_study(inside(folder, JOURNAL), study) for study in STUDIES]
+        return [open_study(inside(folder, JOURNAL), study, costs=costs if study == STUDIES[0] else ()) for study in STUDIES]
     return [open_study(storage, f"{name or folder.name}-{study}", trusted=trusted) for study in STUDIES]
 
 

@@ -7,7 +7,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from evonas import EvolutionExplorer, History, RandomExplorer, UsageError, open_study, record, search
+from evonas import EvolutionExplorer, History, ParetoExplorer, RandomExplorer, UsageError, open_study, record, search
 from evonas.study import repair_journal
 from evonas.testing import example
 
@@ -178,3 +178,19 @@ def test_a_system_without_trials_records_them(tmp_path):
     result = search(space, fitness, EvolutionExplorer(space, budget), evaluations=40, study=again, budget=budget)
     assert result.evaluations == 40
     np.testing.assert_array_equal(result.history.population[:30], population)
+
+
+def test_a_study_of_a_front_is_one_of_several_objectives(tmp_path):
+    """Optuna's own front of the study is that of the scores and costs; costs are those that trials carry."""
+    space, budget, fitness = example()
+    study = open_study(tmp_path / "study.log", "front", costs=["macs"])
+    explorer = ParetoExplorer(space, budget, costs=["macs"], seed=0)
+    history = search(space, fitness, explorer, evaluations=60, study=study, budget=budget).history
+    again = optuna.load_study(study_name="front", storage=study._storage)
+    assert all(trial.values == [history.scores[trial.number], trial.user_attrs["macs"]] for trial in again.trials)
+    points = [(-score, macs) for score, macs in (trial.values for trial in again.trials)]
+    front = [number for number, (a, b) in enumerate(points) if not any(c <= a and d <= b and (c, d) != (a, b) for c, d in points)]
+    assert [trial.number for trial in again.best_trials] == front
+    other = open_study(None, "other", costs=["joules"])
+    with pytest.raises(UsageError, match="objective 'joules' beside the score"):
+        search(space, fitness, explorer, evaluations=60, study=other, budget=budget)

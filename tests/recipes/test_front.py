@@ -30,7 +30,8 @@ def test_the_front_is_that_of_the_search(run):
     study = open_study(run / "study.log", "search")
     history = History.of(study, space_of(study))
     assert len(history.scored) == 30
-    points = [(trial.user_attrs["macs"], trial.value) for trial in study.trials if trial.value is not None]
+    assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MINIMIZE"]
+    points = [(trial.values[1], trial.values[0]) for trial in study.trials if trial.values is not None]
     beaten = [any(m <= macs and s >= score and (m, s) != (macs, score) for m, s in points) for macs, score in points]
     front = sorted(point for point, worse in zip(points, beaten, strict=True) if not worse)
     found = json.loads((run / "front.json").read_text())
@@ -45,7 +46,7 @@ def test_points_keep_their_bounds_and_share_what_was_trained(run):
     assert [file.parent for pattern in ("supernet.pt", "teacher.pt") for file in run.rglob(pattern)] == [run, run]
     known = open_study(run / "study.log", "search").trials
     again = open_study(folder / "study.log", "search").trials
-    best = max((trial for trial in known if trial.user_attrs["macs"] <= 400_000), key=lambda trial: trial.value)
+    best = max((trial for trial in known if trial.user_attrs["macs"] <= 400_000), key=lambda trial: trial.values[0])
     assert again[0].params == best.params
 
 

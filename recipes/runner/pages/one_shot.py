@@ -13,7 +13,7 @@ from scipy.stats import kendalltau
 
 from evonas.explorers.screened import Predictor, foretold
 from evonas.files import file_name, inside, read_json, write_json
-from evonas.study import SEARCH, History, attribute_name, space_of
+from evonas.study import SEARCH, History, attribute_name, score_of, space_of
 from evonas.units import format_quantity
 from recipes.runner.movements import RANKED_BY
 from recipes.runner.pages import pictures
@@ -124,8 +124,8 @@ def _costs(folder: Path, result: dict[str, Any], studies: Sequence[Sequence[Froz
     key = attribute_name(name, unit)
     points = []
     for found in studies:
-        trials = [t for t in found if t.value is not None and key in t.user_attrs]
-        accuracies = [t.user_attrs.get("accuracy", t.value) for t in trials]
+        trials = [t for t in found if score_of(t) is not None and key in t.user_attrs]
+        accuracies = [t.user_attrs.get("accuracy", score_of(t)) for t in trials]
         points.append((np.array([t.user_attrs[key] for t in trials]), np.array(accuracies, dtype=np.float64)))
     bound = result["bounds"].get(name, {})
     ends = [end for end in (bound.get("lower"), bound.get("upper")) if end is not None]
