@@ -98,7 +98,7 @@ class BayesianExplorer(Explorer):
         seed: int = 0,
         generation_size: int = 1,
         initial: int = 3,
-        optimism: float = 1.5,
+        optimism: float = 1.0,
         pool: int = 1000,
         rounds: int = 5,
         first: Sequence[Architecture] | Population = (),
