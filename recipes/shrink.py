@@ -223,10 +223,8 @@ def measured(supernet: GivenSupernet, seed: int) -> LatencyTable:
         largest = space.population([supernet.largest])
         rows = np.concatenate([largest, even(supernet, Budget()), spread(space, table, RANDOM_MEASURED, seed)])
         rows = rows[np.sort(np.unique(rows, axis=0, return_index=True)[1])]
-        found = []
-        for i, row in enumerate(rows):
-            found.append(runtime.measure(supernet.subnet(row), supernet.image_shape))
-            update(0.7 + 0.3 * (i + 1) / len(rows))
+        networks = [(supernet.subnet(row), supernet.image_shape) for row in rows]
+        found = runtime.measure_all(networks, on_progress=lambda share: update(0.7 + 0.3 * share))
     largest_layers, largest_weights = float(layers(largest)[0]), float(weights(largest)[0])
     times = [share * largest_layers / largest_weights for share in READING]
     given = int(np.flatnonzero((rows == largest).all(axis=1))[0])

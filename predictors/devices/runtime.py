@@ -17,7 +17,7 @@ import subprocess
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from evonas.errors import UsageError, first_line
 from evonas.files import written_whole
 
 COMMAND_TIMEOUT_S = 600.0
+ROUNDS, WARM_UP = 5, 3
 
 Backend = Callable[[Path, tuple[int, ...]], float]
 """(ONNX file, shape of one image) -> milliseconds of one image."""
@@ -139,17 +140,38 @@ def differences(module: nn.Module, path: Path, images: torch.Tensor) -> tuple[np
 
 
 def time_onnx(path: Path, input_shape: tuple[int, ...], *, runs: int = 50) -> float:
-    """Median milliseconds of one image over `runs` runs, one thread, after a warm-up."""
-    ready = session(path)
-    images = {"images": np.random.default_rng(0).normal(size=(1, *input_shape)).astype(np.float32)}
-    for _ in range(max(runs // 5, 3)):
-        ready.run(None, images)
-    times = np.empty(runs)
-    for i in range(runs):
-        start = time.perf_counter()
-        ready.run(None, images)
-        times[i] = time.perf_counter() - start
-    return float(np.median(times) * 1e3)
+    """Milliseconds of one image, one thread: see `times_onnx`."""
+    return times_onnx([path], [input_shape], runs=runs)[0]
+
+
+def times_onnx(
+    paths: Sequence[Path], input_shapes: Sequence[tuple[int, ...]], *, runs: int = 50, on_progress: Callable[[float], None] | None = None
+) -> list[float]:
+    """Milliseconds of one image for each file, one thread: the lowest of five medians.
+
+    In each of five rounds every file has its turn, in another order. What else a machine does comes and goes: it slows a round down,
+    seldom all of them, and never only the files that were measured last.
+
+    Args:
+        paths, input_shapes: ONNX files, and shapes of one image.
+        runs: of each file, shared by the rounds; each round begins with a few that do not count.
+        on_progress: called with the share of turns done.
+    """
+    ready = [session(path) for path in paths]
+    rng = np.random.default_rng(0)
+    images = [{"images": rng.normal(size=(1, *shape)).astype(np.float32)} for shape in input_shapes]
+    each = max(runs // ROUNDS, 1)
+    medians = np.empty((ROUNDS, len(ready)))
+    for turn, (number, i) in enumerate((number, i) for number in range(ROUNDS) for i in rng.permutation(len(ready)).tolist()):
+        times = np.empty(WARM_UP + each)
+        for k in range(len(times)):
+            start = time.perf_counter()
+            ready[i].run(None, images[i])
+            times[k] = time.perf_counter() - start
+        medians[number, i] = np.median(times[WARM_UP:])
+        if on_progress is not None:
+            on_progress((turn + 1) / medians.size)
+    return [float(lowest * 1e3) for lowest in medians.min(axis=0)]
 
 
 def command_backend(command: str) -> Backend:
@@ -187,14 +209,33 @@ def command_backend(command: str) -> Backend:
 
 
 def measure(module: nn.Module, input_shape: tuple[int, ...], backend: Backend = time_onnx) -> float:
-    """Milliseconds of one image: the module is exported into a temporary file and handed to the backend.
+    """Milliseconds of one image: see `measure_all`."""
+    return measure_all([(module, input_shape)], backend)[0]
+
+
+def measure_all(
+    modules: Sequence[tuple[nn.Module, tuple[int, ...]]],
+    backend: Backend = time_onnx,
+    on_progress: Callable[[float], None] | None = None,
+) -> list[float]:
+    """Milliseconds of one image for each module with the shape of its input: exported into temporary files and handed to the backend.
+
+    On this host all are measured together (`times_onnx`); another backend gets one after the other.
 
     Raises:
-        UsageError: the module takes several tensors.
+        UsageError: a module takes several tensors.
     """
-    if not all(isinstance(size, int) for size in input_shape):
+    told = on_progress or (lambda share: None)
+    if not all(isinstance(size, int) for _, shape in modules for size in shape):
         raise UsageError("A block that takes several tensors cannot be timed by itself; give a latency table, or leave latency out.")
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "measured.onnx"
-        export_to_time(module, input_shape, path)
-        return backend(path, input_shape)
+        paths, found = [Path(folder) / f"{i}.onnx" for i in range(len(modules))], []
+        for i, (path, (module, shape)) in enumerate(zip(paths, modules, strict=True)):
+            export_to_time(module, shape, path)
+            if backend is not time_onnx:
+                found.append(backend(path, shape))
+                path.unlink()
+            told((i + 1) / len(modules) * (0.5 if backend is time_onnx else 1.0))
+        if backend is not time_onnx:
+            return found
+        return times_onnx(paths, [shape for _, shape in modules], on_progress=lambda share: told(0.5 + 0.5 * share))

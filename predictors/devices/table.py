@@ -33,7 +33,7 @@ from evonas.errors import UsageError, first_line, shortened, unknown
 from evonas.files import read_as, write_json
 from evonas.space import Architecture, Population, SearchSpace
 from evonas.tables import AdditiveCost, CostTable, Part, Shape, tabulate
-from predictors.devices.runtime import Backend, measure, time_onnx
+from predictors.devices.runtime import Backend, measure_all, time_onnx
 from predictors.devices.schema import ByState, LatencyFile
 
 ADDED_UP = 4000
@@ -157,24 +157,18 @@ def measure_blocks(
         parts: of the network, see `predictors.costs.Part`.
         backend: (ONNX file, image shape) -> milliseconds.
         device: name of what the backend measures.
-        on_progress: called with the share of options done.
+        on_progress: called with the share that is done.
     """
-    known: dict[tuple[str, Shape], float] = {}
-    priced = [part for part in parts if part.following is None]
-    total = sum(len(part.input_shapes) * math.prod(len(space.allowed[c]) for c in part.choices) for part in priced)
-    done = 0
+    wanted: dict[tuple[str, Shape], tuple[nn.Module, Shape]] = {}
 
-    def milliseconds(module: nn.Module, input_shape: Shape) -> float:
-        nonlocal done
-        key = (described(module), input_shape)
-        if key not in known:
-            known[key] = 0.0 if isinstance(module, nn.Identity) else measure(module, input_shape, backend)
-        done += 1
-        if on_progress is not None:
-            on_progress(done / total)
-        return known[key]
+    def asked(module: nn.Module, input_shape: Shape) -> float:
+        if not isinstance(module, nn.Identity):
+            wanted.setdefault((described(module), input_shape), (module, input_shape))
+        return 0.0
 
-    return LatencyTable(device, tabulate(space, parts, milliseconds, "ms", allowed_only=True))
+    tabulate(space, parts, asked, "ms", allowed_only=True)
+    known = dict(zip(wanted, measure_all(list(wanted.values()), backend, on_progress), strict=True))
+    return LatencyTable(device, tabulate(space, parts, lambda m, shape: known.get((described(m), shape), 0.0), "ms", allowed_only=True))
 
 
 def described(module: nn.Module) -> str:

@@ -64,14 +64,9 @@ class DeviceTransfer(RegressorMixin, BaseEstimator):
             raise ValueError("latencies must be positive milliseconds")
         self.centre_, self.mean_ = X.mean(axis=0), float(np.log(y).mean())
         self.rows_, targets = X - self.centre_, np.log(y) - self.mean_
-        n, devices = X.shape
+        devices = X.shape[1]
         alike = (1 - self.share) * np.einsum("id,jd->dij", self.rows_, self.rows_) + self.share * self.rows_ @ self.rows_.T / devices
-        factors = np.linalg.cholesky(alike + np.array(self.noises)[:, None, None, None] * np.eye(n))  # (noises, devices, n, n)
-        self.inverses_ = np.linalg.inv(factors)
-        whitened = self.inverses_ @ targets
-        self.duals_ = np.einsum("gdji,gdj->gdi", self.inverses_, whitened)
-        self.scales_ = (SCALE_PRIOR + (whitened**2).sum(-1) / 2) / (1 + n / 2)
-        evidence = -np.log(np.diagonal(factors, axis1=-2, axis2=-1)).sum(-1) - (1 + n / 2) * np.log(self.scales_)
+        self.inverses_, self.duals_, self.scales_, evidence = posterior(alike, targets, self.noises)
         rising = np.einsum("gdi,id->gd", self.duals_, self.rows_) > 0
         evidence = np.where(rising | ~rising.any(), evidence, -np.inf)
         weights = np.exp(evidence - evidence.max())
@@ -100,6 +95,27 @@ class DeviceTransfer(RegressorMixin, BaseEstimator):
             rest = np.maximum(prior + (1 - self.share) * X[:, d] ** 2 - explained, 0.0)
             variance += self.weights_[g, d] * (self.scales_[g, d] * rest + (across @ self.duals_[g, d] - mean) ** 2)
         return np.sqrt(variance)
+
+
+def posterior(kernels: Floats, targets: Floats, noises: Sequence[float]) -> tuple[Floats, Floats, Floats, Floats]:
+    """Gaussian processes whose scale has an inverse gamma prior, one for each kernel and noise.
+
+    Args:
+        kernels: prior covariances of the rows, shape (kernels, n, n).
+        targets: centred, shape (n,).
+        noises: variances of the noise, in the unit of the kernels.
+
+    Returns:
+        Inverses of the Cholesky factors, shape (noises, kernels, n, n), dual weights (noises, kernels, n), scales and log evidence, both of
+        shape (noises, kernels).
+    """
+    n = len(targets)
+    factors = np.linalg.cholesky(kernels + np.array(noises)[:, None, None, None] * np.eye(n))
+    inverses = np.linalg.inv(factors)
+    whitened = inverses @ targets
+    duals = np.einsum("gdji,gdj->gdi", inverses, whitened)
+    scales = (SCALE_PRIOR + (whitened**2).sum(-1) / 2) / (1 + n / 2)
+    return inverses, duals, scales, -np.log(np.diagonal(factors, axis1=-2, axis2=-1)).sum(-1) - (1 + n / 2) * np.log(scales)
 
 
 def worth_measuring(features: Floats, n: int) -> npt.NDArray[np.int64]:

@@ -7,7 +7,7 @@ import json
 import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -280,7 +280,7 @@ def _latency(run: RunFolder, supernet: ChainSupernet, asked: AskedOneShot, measu
     if file is not None:
         if Path(file).suffix != ".csv":
             return read_table(Path(file), space)
-        learned, notes = learned_table(Path(file), space, supernet.parts())
+        learned, notes = learned_table(Path(file), space, supernet.parts(), lambda: _blocks_here(supernet))
         for note in notes:
             say(note)
         return learned
@@ -298,14 +298,18 @@ def _latency(run: RunFolder, supernet: ChainSupernet, asked: AskedOneShot, measu
         return read_table(Path(folder) / "latency.json", space)
 
 
+def _blocks_here(supernet: Any) -> LatencyTable:
+    """All options, for devices whose networks were measured before the space was narrowed."""
+    with bar("measure this host, the only device known") as update:
+        return measure_blocks(replace(supernet.space, allowed=()), supernet.parts(), on_progress=update)
+
+
 def _measured(supernet: Any, seed: int) -> LatencyTable:
     with bar("measure latency") as update:
         table = measure_blocks(supernet.space, supernet.parts(), on_progress=lambda share: update(0.7 * share))
         networks = spread(supernet.space, table, NETWORKS_MEASURED_WHOLE, seed)
-        measured = []
-        for i, row in enumerate(networks):
-            measured.append(runtime.measure(supernet.subnet(row), supernet.image_shape))
-            update(0.7 + 0.3 * (i + 1) / len(networks))
+        whole = [(supernet.subnet(row), supernet.image_shape) for row in networks]
+        measured = runtime.measure_all(whole, on_progress=lambda share: update(0.7 + 0.3 * share))
     return corrected(table, networks, measured)
 
 

@@ -109,6 +109,7 @@ def test_the_second_worker_takes_the_latency_that_the_first_measured(tmp_path, m
     """On SQLite: one table, one budget, and one winner, although each machine would measure something else."""
     rng = np.random.default_rng(0)
     monkeypatch.setattr("predictors.devices.runtime.measure", lambda *_: float(rng.uniform(0.1, 1)))
+    monkeypatch.setattr("predictors.devices.runtime.measure_all", lambda modules, **_: rng.uniform(0.1, 1, len(modules)).tolist())
     url = f"sqlite:///{tmp_path}/study.db"
     arguments = [
         "--storage",
