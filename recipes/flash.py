@@ -164,7 +164,7 @@ def flash(
         train_into(run / "retrain.pt", "train winner", network, StandAlone(), images.train, identity=identity, **settled)
         scores = {"predicted": winner["predicted"], "search": accuracy(network, images.search, where)}
         scores["test"] = accuracy(network, images.test, where)
-        difference = deliver(network, images, winner["architecture"], settings, run.path, family="skip")
+        difference = deliver(network, images, winner["architecture"], settings, run.path, family="skip", tested=scores["test"])
         result = {
             "recipe": "flash",
             "family": {**settings, "image_shape": list(images.image_shape), "classes": len(images.classes)},

@@ -189,7 +189,7 @@ def pnas(
         network = large.network(architecture, seed=asked.seed)
         train_into(run / "retrain.pt", "train winner", network, StandAlone(), images.train, identity=list(architecture), **settled)
         scores = {"search": winner["score"], "test": accuracy(network, images.test, where)}
-        difference = deliver(network, images, winner["architecture"], final, run.path, family="pnas")
+        difference = deliver(network, images, winner["architecture"], final, run.path, family="pnas", tested=scores["test"])
         measured = runtime.measure(network, images.image_shape)
         result = {
             "recipe": "pnas",

@@ -20,6 +20,7 @@ import psutil
 import torch
 
 from evonas.errors import UsageError, first_line, unknown
+from evonas.images import decoded
 from supernet.data import FolderPart, ImageData, TensorPart
 
 SEARCH_SHARE = 0.2
@@ -248,16 +249,6 @@ def require_memory(path: Path) -> None:
         )
 
 
-def _open_image(file: str) -> Any:
-    from PIL import Image
-
-    try:
-        with Image.open(file) as image:
-            return image.convert("RGB")
-    except Exception as error:
-        raise UsageError(f"Cannot decode the image {file}: {first_line(error)}. Remove or repair it.") from None
-
-
 def _require_whole(files: Sequence[str]) -> None:
     """Decode images before anything is trained, for ten seconds at most and spread over all of them; all that are broken are named at once.
 
@@ -271,7 +262,7 @@ def _require_whole(files: Sequence[str]) -> None:
         if time.monotonic() - start > CHECKED_S:
             break
         try:
-            _open_image(files[position])
+            decoded(files[position])
         except UsageError as error:
             broken.append((files[position], str(error)))
     if len(broken) == 1:
@@ -328,7 +319,7 @@ def _folder(path: Path, image_size: int, color_jitter: float, workers: int) -> I
 
     def open_folder(folder: Path) -> tuple[Any, Any]:
         try:
-            return Images(folder, transform=augment, loader=_open_image), Images(folder, transform=plain, loader=_open_image)
+            return Images(folder, transform=augment, loader=decoded), Images(folder, transform=plain, loader=decoded)
         except (FileNotFoundError, OSError, ValueError) as error:
             raise UsageError(f"{folder}: {first_line(error)}. Expected one folder of images for each class, none of them empty.") from None
 

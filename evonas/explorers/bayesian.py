@@ -33,6 +33,7 @@ LISTED_WHOLE = 1 << 15
 OWN_SHARE = 0.5
 FAILURES = 0.2
 ASKED_FIRST = 500
+ALONE, TOGETHER = 1.0, 1.5
 
 
 class Belief(Protocol):
@@ -83,7 +84,8 @@ class BayesianExplorer(Explorer):
         generation_size: trials that are proposed together. 1 needs the fewest evaluations; take the number of networks that are
             scored at once.
         initial: scored trials that are drawn at random before the predictor is asked.
-        optimism: width of the upper bound, in standard deviations.
+        optimism: width of the upper bound, in standard deviations; 1 one at a time, and 1.5 in larger generations, within which nothing is
+            learned, unless told otherwise.
         pool: candidates of one round of breeding, in spaces too large to list.
         rounds: rounds of breeding.
         first: architectures to try before anything else, see `Explorer`.
@@ -98,7 +100,7 @@ class BayesianExplorer(Explorer):
         seed: int = 0,
         generation_size: int = 1,
         initial: int = 3,
-        optimism: float = 1.0,
+        optimism: float | None = None,
         pool: int = 1000,
         rounds: int = 5,
         first: Sequence[Architecture] | Population = (),
@@ -107,7 +109,7 @@ class BayesianExplorer(Explorer):
         super().__init__(space, budget, seed=seed, generation_size=generation_size, first=first)
         self.predictor = predictor
         self.initial = initial
-        self.optimism = optimism
+        self.optimism = (ALONE if generation_size == 1 else TOGETHER) if optimism is None else optimism
         self.pool = pool
         self.rounds = rounds
         self._listed: Population | None = None

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
-from evonas.space import Population, SearchSpace
+from evonas.space import Choice, Population, SearchSpace
 
 Floats = npt.NDArray[np.float64]
 
@@ -45,6 +45,20 @@ def option_columns(space: SearchSpace, population: Population) -> list[Floats]:
     return [(population[:, [i]] == np.arange(len(choice.options))).astype(np.float64) for i, choice in enumerate(space.choices)]
 
 
+def ordered_columns(space: SearchSpace, population: Population) -> list[Floats]:
+    """As `option_columns`, and for options that are numbers one more column: their place in order, as spread out as the others together.
+
+    So near numbers are alike, and every choice weighs as much as it would by names.
+    """
+    columns = option_columns(space, population)
+    for i, choice in enumerate(space.choices):
+        if _is_ordered(choice):
+            n = len(choice.options)
+            by_name, by_place = (n - 1) / n, (n + 1) / (12 * (n - 1))  # variances, where all options are as frequent
+            columns[i] = np.concatenate([columns[i], math.sqrt(by_name / by_place) * _places(choice)[population[:, [i]]]], axis=1)
+    return columns
+
+
 def option_counts(space: SearchSpace, population: Population) -> Floats:
     """How often each option is taken, over all choices that have the same options: shape (n, options of shared lists).
 
@@ -67,9 +81,8 @@ def option_numbers(space: SearchSpace, population: Population) -> Floats:
     """
     columns = []
     for i, choice in enumerate(space.choices):
-        if len(choice.options) > 2 and all(_is_number(option) for option in choice.options):
-            ranks = np.argsort(np.argsort([float(option) for option in choice.options])) / (len(choice.options) - 1)
-            columns.append(ranks[population[:, i]])
+        if _is_ordered(choice):
+            columns.append(_places(choice)[population[:, i]])
     return np.stack(columns, axis=1) if columns else np.zeros((len(population), 0))
 
 
@@ -78,6 +91,15 @@ def path_counts(space: SearchSpace, population: Population) -> Floats:
     if space.graph is None:
         return np.zeros((len(population), 0))
     return space.graph.path_counts([choice.options for choice in space.choices], population)
+
+
+def _is_ordered(choice: Choice) -> bool:
+    return len(choice.options) > 2 and all(_is_number(option) for option in choice.options)
+
+
+def _places(choice: Choice) -> Floats:
+    """Of each option in the ascending order of all, from 0 to 1."""
+    return np.argsort(np.argsort([float(option) for option in choice.options])) / (len(choice.options) - 1)
 
 
 def _is_number(text: str) -> bool:

@@ -26,7 +26,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import ThreadpoolController
 
 from evonas.space import Population, SearchSpace
-from predictors.accuracy.encoding import option_columns, option_counts, option_numbers, path_counts
+from predictors.accuracy.encoding import option_columns, option_counts, option_numbers, ordered_columns, path_counts
 
 Floats = npt.NDArray[np.float64]
 
@@ -221,11 +221,10 @@ class Features:
     @classmethod
     def of_space(cls, space: SearchSpace) -> Features:
         """Scaled by random architectures of the space."""
-        columns, groups = _groups(space, space.sample(REFERENCE_SAMPLE, np.random.default_rng(0)))
+        linear, columns, groups = _groups(space, space.sample(REFERENCE_SAMPLE, np.random.default_rng(0)))
         kinds = 1 + sum(_spread(group) > 0 for group in groups)
         varying = max(sum(_spread(column) > 0 for column in columns), 1)
         shares = [1 / kinds / varying] * len(columns) + [1 / kinds] * len(groups)
-        linear = [np.concatenate(columns, axis=1), *groups[:2]]
         return cls(space, tuple(map(_centre, linear)), tuple(map(_inverse, [*columns, *groups])), np.array(shares))
 
     @classmethod
@@ -238,21 +237,23 @@ class Features:
         if self.space is None:
             linear, stationary = [X], [X]
         else:
-            columns, groups = _groups(self.space, self.space.canonical(X.astype(np.int64)))
-            linear, stationary = [np.concatenate(columns, axis=1), *groups[:2]], [*columns, *groups]
+            linear, columns, groups = _groups(self.space, self.space.canonical(X.astype(np.int64)))
+            stationary = [*columns, *groups]
         return (
             [(part.astype(dtype) - centre.astype(dtype)) * dtype(scale) for part, (centre, scale) in zip(linear, self.linear, strict=True)],
             [part.astype(dtype) * dtype(scale) for part, scale in zip(stationary, self.stationary, strict=True)],
         )
 
 
-def _groups(space: SearchSpace, population: Population) -> tuple[Parts, Parts]:
-    """One group a choice; and counts, numbers and paths. Of the latter, paths act in the stationary part only: most cells have few."""
-    return option_columns(space, population), [
-        option_counts(space, population),
-        option_numbers(space, population),
-        path_counts(space, population),
-    ]
+def _groups(space: SearchSpace, population: Population) -> tuple[Parts, Parts, Parts]:
+    """The linear groups (options, counts, numbers), and the stationary ones: one a choice, with the order of its numbers; counts, paths.
+
+    Paths act in the stationary part only, since most cells have few. Numbers are no stationary group of their own: beside the choices that
+    have them, it would take its share of the prior from all others.
+    """
+    counts = option_counts(space, population)
+    linear = [np.concatenate(option_columns(space, population), axis=1), counts, option_numbers(space, population)]
+    return linear, ordered_columns(space, population), [counts, path_counts(space, population)]
 
 
 def _spread(part: Floats) -> float:

@@ -104,8 +104,13 @@ def dashboard(
 
 
 COMMANDS: Mapping[str, Callable[..., None]] = {"list": list_all, "report": report, "dashboard": dashboard}
-MEASURE, PICK = "measure", "pick"
-OTHERS = {MEASURE: ("measure.py", "measure_device"), PICK: ("front.py", "pick")}  # commands whose modules import torch
+MEASURE, PICK, PREDICT, EXPORT = "measure", "pick", "predict", "export"
+OTHERS = {  # commands whose modules import torch, or other things that take their time
+    MEASURE: ("measure.py", "measure_device"),
+    PICK: ("front.py", "pick"),
+    PREDICT: ("predict.py", "predict"),
+    EXPORT: ("export.py", "export_run"),
+}
 
 
 def application(asked: str | None) -> typer.Typer:
@@ -141,6 +146,14 @@ def _imported(name: str) -> Callable[..., None]:
         from recipes.runner.front import pick
 
         return pick
+    if name == PREDICT:
+        from recipes.runner.predict import predict
+
+        return predict
+    if name == EXPORT:
+        from recipes.runner.export import export_run
+
+        return export_run
     from recipes.runner.registry import RECIPES
 
     return RECIPES[name].make

@@ -27,6 +27,7 @@ from evonas.study import History
 from evonas.units import format_quantity
 from predictors.devices import runtime
 from predictors.devices.table import LatencyTable
+from recipes.runner.app import APP, HIGHEST, LAYOUT, PREPARED, for_app
 from recipes.runner.program import program_of, read_program
 from supernet.archive import load_archive, save_archive
 from supernet.data import ImageData
@@ -36,6 +37,7 @@ from supernet.spaces import SPACES
 
 MOST_TRIED = 50
 LARGEST_DIFFERENCE = 1e-4
+WHITE_FROM = 1000  # training images whose brightest pixel is white, where images are no bytes (the digits of scikit-learn: 16)
 MEAN_ROUNDING = 0.05  # of quantised networks: where a sum lies between two levels, another order of summation takes the other one
 
 
@@ -128,9 +130,16 @@ def _far_first(population: Population, order: npt.NDArray[np.int64], known: Sequ
 
 
 def deliver(
-    network: nn.Module, data: ImageData, architecture: dict[str, str], space: dict[str, Any], folder: Path, *, family: str | None
+    network: nn.Module,
+    data: ImageData,
+    architecture: dict[str, str],
+    space: dict[str, Any],
+    folder: Path,
+    *,
+    family: str | None,
+    tested: float | None = None,
 ) -> float:
-    """Write `model.pt` and `model.onnx`; returns the largest difference between the two on 16 test images.
+    """Write `model.pt`, `model.onnx` and `app.onnx`; returns the largest difference of the second to the first on 16 test images.
 
     Args:
         network: trained, on any device.
@@ -140,6 +149,7 @@ def deliver(
         folder: to write to.
         family: name of the space in `supernet.spaces.SPACES`; None writes the network's operations beside its weights, so that nothing has
             to make it again.
+        tested: accuracy on the test images, for the metadata of `app.onnx`.
 
     Raises:
         UsageError: the space is not registered or, made again from its arguments, gives another network; or the ONNX file computes
@@ -176,7 +186,24 @@ def deliver(
     if wrong is not None:
         (folder / "model.onnx").unlink()
         raise UsageError(f"The exported network differs from PyTorch's {wrong}.")
+    app_file(folder / "model.onnx", folder / APP, data, tested)
     return difference
+
+
+def app_file(source: Path, path: Path, data: ImageData, tested: float | None, **more: str) -> None:
+    """Write the file for apps (`recipes.runner.app`) of a network's ONNX file.
+
+    Args:
+        data: what the network was trained on.
+        tested: accuracy on its test images.
+        more: further metadata.
+    """
+    first = data.train.head(1)
+    told = {"classes": list(data.classes), "image_shape": list(data.image_shape), "input": LAYOUT, "prepared": PREPARED}
+    told |= {} if tested is None else {"accuracy": f"{tested:.4f}"}
+    told |= {"made by": f"evonas {_version('evonas')}", **more}
+    white = HIGHEST if first.images.dtype == torch.uint8 else float(data.train.head(WHITE_FROM).images.max())
+    for_app(source, path, first.mean.tolist(), first.scale.tolist(), white, told)
 
 
 def require_registered(family: str) -> None:

@@ -287,7 +287,8 @@ def _finals(
 
     if job.timed and limits.table is None:  # nothing bounded it; it is good to know
         winner["costs"][movements.LATENCY] = runtime.measure(network, images.image_shape)
-    difference = deliver(network, images, winner["architecture"], job.space, run.path, family=None if job.alone else job.family)
+    family = None if job.alone else job.family
+    difference = deliver(network, images, winner["architecture"], job.space, run.path, family=family, tested=tested)
     about = {} if job.about is None else job.about(supernet.space.from_names(winner["architecture"]))
     more = {**about, "said": said, "peers": peers, "teacher": teacher, "finalists": told(studies[-1], supernet.space, chosen["finalists"])}
     result = write_result(run.path, asked.recipe, winner, limits.budget, limits.table, tested, baseline, difference, asked.seed, more)

@@ -13,7 +13,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from evonas import Choice, SearchSpace
 from evonas.tabular import nasbench201, nasbench201_space
 from predictors import BoostedTrees, GaussianProcess, one_hot
-from predictors.accuracy.encoding import option_counts, option_numbers
+from predictors.accuracy.encoding import option_counts, option_numbers, ordered_columns
 from predictors.accuracy.gaussian_process import JITTER, _negative_log_posterior
 
 
@@ -160,3 +160,14 @@ def test_a_quick_look_is_never_too_low(rng):
         assert (highest >= mean).all()
         assert (widest >= std - 1e-9).all()
         assert (highest - mean).max() < 0.05 * fitted.scale_, "or everything would have to be looked at"
+
+
+def test_near_numbers_are_alike_and_every_choice_weighs_the_same():
+    """A choice of eight widths beside the same by names: as far apart on average, and 8 nearer to 16 than to 64 by numbers alone."""
+    space = SearchSpace((Choice("w", tuple(str(8 * i) for i in range(1, 9))), Choice("n", tuple("abcdefgh"))))
+    rows = space.enumerate()
+    numbers, names = ordered_columns(space, rows)
+    assert numbers.shape[1] == names.shape[1] + 1
+    assert numbers.var(axis=0).sum() == pytest.approx(2 * names.var(axis=0).sum())
+    one, two, eight = (numbers[rows[:, 0] == i][0] for i in (0, 1, 7))
+    assert ((one - two) ** 2).sum() < ((one - eight) ** 2).sum()

@@ -16,10 +16,12 @@ import optuna
 import pytest
 import torch
 from command import QUICK, evonas, here, quick_export
+from PIL import Image
 
 from evonas import History
 from evonas.study import open_study, space_of
 from predictors.devices.runtime import run as run_onnx
+from recipes.runner.app import App
 from recipes.runner.delivery import load_model
 from supernet import load, mbconv
 
@@ -276,6 +278,51 @@ def test_a_damaged_checkpoint_is_named_and_fresh_starts_over(finished, table_fil
     assert here(*same, "--fresh").returncode == 0
     assert (out / "notes.txt").read_text() == "mine"
     assert json.loads((out / "result.json").read_text()) == json.loads((finished[0] / "result.json").read_text())
+
+
+def test_the_delivered_file_alone_says_what_is_on_an_image(finished, tmp_path):
+    """`evonas predict`, and a bare environment: nothing but ONNX Runtime, raw bytes in, the classes in the file."""
+    out, data = finished[0], load("digits")
+    images = (data.test.images[:40] * (255 / 16)).round().numpy().astype(np.uint8)
+    for i, image in enumerate(images):
+        Image.fromarray(image[0]).save(tmp_path / f"{i:02}.png")
+    done = here("predict", out, tmp_path, "--csv")
+    assert done.returncode == 0, done.stderr
+    named = [line.split(",")[1] for line in done.stdout.splitlines()]
+    np.save(tmp_path / "images.npy", images)
+    code = """
+import json, sys, numpy, onnxruntime
+session = onnxruntime.InferenceSession(sys.argv[1])
+classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
+outputs = session.run(["probabilities"], {"image": numpy.load(sys.argv[2])})[0]
+assert abs(outputs.sum(axis=1) - 1).max() < 1e-5 and "torch" not in sys.modules
+print(*(classes[i] for i in outputs.argmax(axis=1)))
+"""
+    bare = subprocess.run(
+        [sys.executable, "-c", code, out / "app.onnx", tmp_path / "images.npy"], capture_output=True, text=True, check=True
+    )
+    assert bare.stdout.split() == named
+    with torch.no_grad():
+        logits = load_model(out / "model.pt")((data.test.images[:40] - data.test.mean) / data.test.scale)
+    assert [str(int(i)) for i in logits.argmax(1)] == named  # the pixels are rounded, by 1/32 of a step
+
+
+def test_eight_bits_cost_little_accuracy_and_say_so(finished, tmp_path):
+    out = tmp_path / "copy"
+    shutil.copytree(finished[0], out)
+    done = here("export", out, "--int8", "--licence", "MIT")
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((out / "export.json").read_text())
+    assert figures["model-int8.onnx"]["test"] >= figures["model.onnx"]["test"] - 0.03
+    assert f"test accuracy {100 * figures['model-int8.onnx']['test']:.2f} % instead of" in done.stdout
+    assert (out / "model-int8.onnx").stat().st_size < 0.7 * (out / "model.onnx").stat().st_size
+    assert App(out / "app.onnx").told["licence"] == "MIT"
+    assert App(out / "app-int8.onnx").told["accuracy"] == f"{figures['model-int8.onnx']['test']:.4f}"
+    nothing = tmp_path / "none"
+    for missing, said in ((["export", nothing], "There is no model.pt"), (["predict", nothing, "x.png"], "There is no file")):
+        done = here(*missing)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert said in done.stderr
 
 
 def test_debug_shows_where():

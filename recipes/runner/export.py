@@ -1,0 +1,164 @@
+"""The network of a finished run in other forms: eight-bit integers, ExecuTorch, safetensors."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+
+from evonas.errors import UsageError, first_line
+from evonas.files import read_json, write_json, written_whole
+from predictors.devices import runtime
+from recipes.runner import options as o
+from recipes.runner.app import APP
+from recipes.runner.delivery import app_file, load_model
+from recipes.runner.progress import bar, say
+from recipes.runner.run_folder import read_config, readable
+from supernet import ImageData, load
+
+CALIBRATION, SCORED_TOGETHER = 256, 256
+INT8, INT8_APP, WEIGHTS, PTE = "model-int8.onnx", "app-int8.onnx", "model.safetensors", "model.pte"
+CLOSE = 1e-3
+IN_EIGHT_BITS = ("Conv", "Gemm", "MatMul", "Add", "Mul", "AveragePool", "GlobalAveragePool", "MaxPool", "Concat", "Clip")
+
+
+def export_run(
+    run: Annotated[str, typer.Argument(help="A finished run folder.")],
+    int8: Annotated[bool, typer.Option("--int8", help=f"{INT8} and {INT8_APP}: weights and values in eight bits, calibrated.")] = False,
+    pte: Annotated[bool, typer.Option("--pte", help=f"{PTE} for ExecuTorch with XNNPACK (needs the extra mobile).")] = False,
+    safetensors: Annotated[
+        bool, typer.Option("--safetensors", help=f"{WEIGHTS}: the weights by name (needs the package safetensors).")
+    ] = False,
+    licence: Annotated[str | None, typer.Option(help=f"Written into the metadata of {APP}.")] = None,
+    calibration: Annotated[int, typer.Option(help="Training images that say how large values become.", min=16)] = CALIBRATION,
+    data: Annotated[str | None, typer.Option(help="Images of the run, where they lie elsewhere now.")] = None,
+    image_size: o.ImageSize = None,
+) -> None:
+    """Write the network of a finished run in other forms, and say what each of them costs in accuracy and time.
+
+    Without options it is written once more for apps alone: app.onnx, with normalisation and classes inside.
+
+    Example: evonas export runs/demo --int8
+    """
+    folder = Path(run)
+    if not (folder / "model.pt").exists():
+        raise UsageError(f"There is no model.pt in {run}; expected the folder of a finished run.")
+    arguments = read_config(folder)
+    images = load(data or str(arguments.get("data", "")), image_size=image_size or arguments.get("image_size"))
+    network = load_model(folder / "model.pt")
+    with readable(folder):
+        tested = read_json(folder / "result.json")["accuracy"]["test"] if (folder / "result.json").exists() else None
+    more = {} if licence is None else {"licence": licence}
+    app_file(folder / "model.onnx", folder / APP, images, tested, **more)
+    figures: dict[str, Any] = {}
+    if safetensors:
+        _safetensors(network, folder / WEIGHTS)
+    if pte:
+        figures[PTE] = _executorch(network, images, folder / PTE)
+    if int8:
+        figures |= _int8(folder, images, tested, calibration, more)
+    write_json(folder / "export.json", figures)
+    wanted = [APP] + [name for name, asked in ((WEIGHTS, safetensors), (PTE, pte), (INT8, int8), (INT8_APP, int8)) if asked]
+    say(f"{run}: {', '.join(f'{name} ({(folder / name).stat().st_size / 1e3:.0f} kB)' for name in wanted)}")
+
+
+def quantised(source: Path, path: Path, batches: Iterator[np.ndarray], *, but: tuple[str, ...] = ()) -> None:
+    """Write an ONNX file in eight bits: weights for each channel, values by what they reach on calibration images.
+
+    Args:
+        source: ONNX file of floats.
+        path: to write, whole or not at all.
+        batches: normalised images, each (n, channels, height, width).
+        but: kinds of operators that stay as they are.
+    """
+    from onnxruntime import quantization
+    from onnxruntime.quantization import shape_inference
+
+    class Reader(quantization.CalibrationDataReader):
+        def get_next(self) -> Any:
+            batch = next(batches, None)
+            return None if batch is None else {"images": batch}
+
+    with tempfile.TemporaryDirectory() as temporary, written_whole(path) as whole:
+        prepared = Path(temporary) / "prepared.onnx"
+        shape_inference.quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+        quantization.quantize_static(
+            str(prepared),
+            str(whole),
+            Reader(),
+            quant_format=quantization.QuantFormat.QDQ,
+            op_types_to_quantize=[kind for kind in IN_EIGHT_BITS if kind not in but],
+            per_channel=True,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+        )
+
+
+def calibrating(images: ImageData, count: int) -> Iterator[np.ndarray]:
+    """Normalised training images without augmentation, in batches."""
+    for batch, _ in images.train.head(count).batches(SCORED_TOGETHER, torch.device("cpu")):
+        yield batch.contiguous().numpy()
+
+
+def accuracy_of(path: Path, images: ImageData, what: str) -> float:
+    """The share of the test images that an ONNX file names."""
+    ready, right, done = runtime.session(path), 0, 0
+    with bar(what) as update:
+        for batch, labels in images.test.batches(SCORED_TOGETHER, torch.device("cpu")):
+            outputs = np.asarray(ready.run(None, {"images": batch.contiguous().numpy()})[0])
+            right, done = right + int((outputs.argmax(axis=1) == labels.numpy()).sum()), done + len(labels)
+            update(done / len(images.test))
+    return right / done
+
+
+def _int8(folder: Path, images: ImageData, tested: float | None, calibration: int, more: dict[str, str]) -> dict[str, Any]:
+    source, path = folder / "model.onnx", folder / INT8
+    quantised(source, path, calibrating(images, calibration))
+    found = accuracy_of(path, images, "test in eight bits")
+    plain = tested if tested is not None else accuracy_of(source, images, "test in floats")
+    app_file(path, folder / INT8_APP, images, found, **more)
+    fast, slow = runtime.times_onnx([path, source], [images.image_shape] * 2)
+    say(
+        f"eight bits: test accuracy {100 * found:.2f} % instead of {100 * plain:.2f} %, {fast:.3g} ms instead of {slow:.3g} ms here, "
+        f"{path.stat().st_size / 1e3:.0f} kB instead of {source.stat().st_size / 1e3:.0f} kB"
+    )
+    return {INT8: {"test": found, "milliseconds": fast}, "model.onnx": {"test": plain, "milliseconds": slow}}
+
+
+def _safetensors(network: torch.nn.Module, path: Path) -> None:
+    try:
+        from safetensors.torch import save_file
+    except ImportError:
+        raise UsageError("Writing safetensors needs its package; expected it: pip install safetensors.") from None
+    with written_whole(path) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, str(temporary))
+
+
+def _executorch(network: torch.nn.Module, images: ImageData, path: Path) -> dict[str, Any]:
+    try:
+        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+        from executorch.exir import to_edge_transform_and_lower
+        from executorch.runtime import Runtime
+    except ImportError:
+        raise UsageError("A .pte file needs ExecuTorch; expected the extra: pip install 'evonas[mobile]'.") from None
+    image = next(iter(images.test.batches(1, torch.device("cpu"))))[0].contiguous()
+    try:
+        exported = torch.export.export(network.eval(), (image,))
+        program = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()]).to_executorch()
+    except Exception as error:
+        raise UsageError(f"ExecuTorch cannot take this network: {first_line(error)}. model.onnx is unharmed.") from None
+    with written_whole(path) as temporary:
+        temporary.write_bytes(program.buffer)
+    outputs = Runtime.get().load_program(str(path)).load_method("forward").execute([image])[0]
+    with torch.no_grad():
+        difference = float((outputs - network(image)).abs().max())
+    if difference > CLOSE:
+        path.unlink()
+        raise UsageError(f"ExecuTorch computes something else, by {difference:.2g}; expected at most {CLOSE}. model.onnx is unharmed.")
+    say(f"{path}: the outputs of PyTorch, to {difference:.1g}")
+    return {"difference": difference}
