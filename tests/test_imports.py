@@ -64,16 +64,20 @@ def test_only_light_modules_are_imported(what):
 
 def test_the_help_that_is_read_from_sources_is_that_of_the_recipes():
     from recipes.runner import cli
+    from recipes.runner.devices import devices
+    from recipes.runner.export import export_run
     from recipes.runner.front import pick
     from recipes.runner.measure import measure_device
     from recipes.runner.outline import documented, outlines
+    from recipes.runner.predict import predict
     from recipes.runner.registry import RECIPES
 
     assert outlines() == {
         name: inspect.getdoc(entry.make) for name, entry in RECIPES.items() if entry.make.__module__.startswith("recipes.")
     }
     words = {name: documented(Path(cli.__file__).with_name(file), function) for name, (file, function) in cli.OTHERS.items()}
-    assert words == {"measure": inspect.getdoc(measure_device), "pick": inspect.getdoc(pick)}
+    commands = {"measure": measure_device, "pick": pick, "predict": predict, "export": export_run, "devices": devices}
+    assert words == {name: inspect.getdoc(command) for name, command in commands.items()}
 
 
 @pytest.mark.parametrize(

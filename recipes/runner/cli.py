@@ -104,12 +104,13 @@ def dashboard(
 
 
 COMMANDS: Mapping[str, Callable[..., None]] = {"list": list_all, "report": report, "dashboard": dashboard}
-MEASURE, PICK, PREDICT, EXPORT = "measure", "pick", "predict", "export"
+MEASURE, PICK, PREDICT, EXPORT, DEVICES = "measure", "pick", "predict", "export", "devices"
 OTHERS = {  # commands whose modules import torch, or other things that take their time
     MEASURE: ("measure.py", "measure_device"),
     PICK: ("front.py", "pick"),
     PREDICT: ("predict.py", "predict"),
     EXPORT: ("export.py", "export_run"),
+    DEVICES: ("devices.py", "devices"),
 }
 
 
@@ -150,6 +151,10 @@ def _imported(name: str) -> Callable[..., None]:
         from recipes.runner.predict import predict
 
         return predict
+    if name == DEVICES:
+        from recipes.runner.devices import devices
+
+        return devices
     if name == EXPORT:
         from recipes.runner.export import export_run
 

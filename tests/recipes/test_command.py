@@ -134,9 +134,8 @@ def test_peers_are_asked_for_later_and_said_where_the_winner_stands(finished, ta
     done = here(*same, "--peers", "2")
     assert done.returncode == 0, done.stderr
     result = json.loads((out / "result.json").read_text())
-    assert {name: result[name] for name in before if name not in ("said", "peers")} == {
-        n: before[n] for n in before if n not in ("said", "peers")
-    }
+    other = ("said", "peers", "onnx_difference")  # the file was written by another exporter
+    assert {name: result[name] for name in before if name not in other} == {n: before[n] for n in before if n not in other}
     assert len(result["peers"]) == 2
     ahead = sum(result["accuracy"]["test"] > peer["test"] for peer in result["peers"])
     assert result["said"].startswith(
@@ -303,8 +302,8 @@ print(*(classes[i] for i in outputs.argmax(axis=1)))
     )
     assert bare.stdout.split() == named
     with torch.no_grad():
-        logits = load_model(out / "model.pt")((data.test.images[:40] - data.test.mean) / data.test.scale)
-    assert [str(int(i)) for i in logits.argmax(1)] == named  # the pixels are rounded, by 1/32 of a step
+        logits = load_model(out / "model.pt")((torch.tensor(images) * (16 / 255) - data.test.mean) / data.test.scale)
+    assert [str(int(i)) for i in logits.argmax(1)] == named
 
 
 def test_eight_bits_cost_little_accuracy_and_say_so(finished, tmp_path):
