@@ -17,6 +17,7 @@ _SCALES = {
     "": _COUNTS,
     "ms": {"ns": 1e-6, "us": 1e-3, "ms": 1.0, "s": 1e3, "": 1.0},
     "mJ": {"uJ": 1e-3, "mJ": 1.0, "J": 1e3, "": 1.0},
+    "B": {"B": 1.0, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "": 1.0},
     "mm2": {"um2": 1e-6, "mm2": 1.0, "cm2": 1e2, "": 1.0},
 }
 
@@ -44,7 +45,10 @@ def parse_quantity(text: str, unit: str = "") -> float:
 
 
 def format_quantity(value: float, unit: str = "") -> str:
-    """`value` in three significant digits with its unit: "31.4M", "0.0523 ms"."""
+    """`value` in three significant digits with its unit: "31.4M", "0.0523 ms", "1.2 MB"."""
+    if unit == "B":
+        suffix, scale = next(((s, x) for s, x in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)) if abs(value) >= x), ("B", 1.0))
+        return f"{value / scale:.3g} {suffix}"
     if unit:
         return f"{value:.3g} {unit}"
     for suffix, scale in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):

@@ -9,15 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
-from evonas.space import IDLE, SearchSpace
+from evonas.budget import BoundedCost, Cost
+from evonas.space import IDLE, Architecture, Population, SearchSpace
 from evonas.tables import AdditiveCost, CostTable, Part, Shape, tabulate
 from predictors.multiply_accumulates import MacCounter
+
+BYTES = 4  # of a parameter
 
 
 def count_params(module: nn.Module, input_shape: Shape) -> float:
@@ -103,6 +108,36 @@ def operators(space: SearchSpace) -> AdditiveCost:
 def params(space: SearchSpace, parts: Sequence[Part]) -> AdditiveCost:
     """Parameters of every architecture."""
     return tabulate(space, parts, count_params)
+
+
+def size_of(params: Cost) -> Cost:
+    """Bytes of a network's weights as they are delivered, four a parameter; with exact ends where the parameters have them."""
+    return BoundedSize(params) if isinstance(params, BoundedCost) else Size(params)
+
+
+@dataclass(frozen=True)
+class Size:
+    """Bytes of the weights, a cost.
+
+    Attributes:
+        params: the parameters, a cost.
+    """
+
+    params: Any
+    unit: str = "B"
+
+    def __call__(self, population: Population) -> npt.NDArray[np.float64]:
+        """Of every row: shape (n,)."""
+        return BYTES * np.asarray(self.params(population), dtype=np.float64)
+
+
+class BoundedSize(Size):
+    """As `Size`, of parameters whose ends are known exactly."""
+
+    def extremes(self, space: SearchSpace) -> tuple[Architecture, Architecture]:
+        """The smallest and the largest architecture."""
+        ends: tuple[Architecture, Architecture] = self.params.extremes(space)
+        return ends
 
 
 def counted(space: SearchSpace, parts: Sequence[Part]) -> dict[str, AdditiveCost]:

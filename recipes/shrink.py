@@ -1,8 +1,9 @@
 """The network that somebody already has, made to fit a budget.
 
 Its channels are sorted by how much they matter, and it becomes the largest path of a supernet in which narrower and shallower networks
-are its leading parts. Paths near the budget learn from the labels and from the given network for a few epochs, the budget is searched,
-and the best few are fine-tuned with the given network as their teacher: pruning as a search, with bounds on what is measured.
+are its leading parts. The budget is searched with recalibrated statistics alone, or after paths near it have learned from the labels and
+from the given network for a few epochs, which was worth less than as much fine-tuning (docs/evidence/shrink.md); the best few are
+fine-tuned with the given network as their teacher: pruning as a search, with bounds on what is measured.
 
 A search among the parts of one network whose channels share weights is that of Yu and Huang, "AutoSlim", 2019, arXiv 1903.11728, which
 walks down greedily from the largest. Here any explorer searches, blocks and kernels may go as well as channels, what a greedy walk by
@@ -47,6 +48,7 @@ from supernet.training.taught import TaughtPaths
 
 ADAPTED = "original.pt"  # the given network, trained on the images
 EVOLUTION, DESCENT = "evolution", "coordinate-descent"
+DESCENT_EPOCHS = 4  # what a walk through many sizes compares has to be trained
 STEPS, FIRST_STEP = 12, 0.1  # of a descent: a third of the evaluations are left when it has come down to half
 IMPORTANT_IMAGES, IMPORTANT_BATCH = 1024, 64  # training images that say which channels matter
 READING = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)  # what reading the weights takes, in shares of what the layers take by themselves
@@ -68,7 +70,14 @@ Weights = Annotated[
 Importance = Annotated[
     str, typer.Option("--importance", help="What says which channels matter: loss (of training images), scales (batch norm) or weights.")
 ]
-NarrowEpochs = Annotated[int, typer.Option(help="Epochs in which narrower networks learn from the given one; 0 searches at once.", min=0)]
+NarrowEpochs = Annotated[
+    int | None,
+    typer.Option(
+        help="Epochs in which narrower networks learn from the given one before they are searched. None, unless told otherwise: the "
+        "time is worth more in the winner's fine-tuning; 4 with --explorer coordinate-descent.",
+        min=0,
+    ),
+]
 FineTuneEpochs = Annotated[
     int, typer.Option(help="Epochs of the winner's fine-tuning, and of the given network's where it is not trained on this data.", min=1)
 ]
@@ -102,7 +111,7 @@ def shrink(
     model: Model,
     weights: Weights = None,
     importance_by: Importance = "loss",
-    epochs: NarrowEpochs = 4,
+    epochs: NarrowEpochs = None,
     fine_tune_epochs: FineTuneEpochs = 30,
     batch_size: o.BatchSize = 64,
     lr: o.LearningRate = 0.02,
@@ -111,9 +120,9 @@ def shrink(
 ) -> None:
     """Make the network you have fit a budget: fewer channels, fewer blocks, smaller kernels, your weights.
 
-    The network becomes the largest path of a supernet, whose narrower paths learn from it for a few epochs; a search
-    finds the best of them under the budget; the winner is fine-tuned with the given network as its teacher, and written
-    to the run folder: model.pt, model.onnx, result.json (channels by layer), report.html.
+    The network becomes the largest path of a supernet; a search finds the best of its narrower paths under the budget
+    (with --epochs they learn from it first); the winner is fine-tuned with the given network as its teacher, and written
+    to the run folder: model.pt, model.onnx, app.onnx, result.json (channels by layer), report.html.
 
     --front latency shows what every budget would buy, and delivers five networks.
 
@@ -172,7 +181,7 @@ def shrink(
         way_within=lambda limits: TaughtPaths(given.network, budget=None if explorer == DESCENT else near(limits, whole)),
         by_hand=lambda limits: np.concatenate([by_importance(supernet, matters, limits), even(supernet, limits)[:1]]),
         explorer=proposer,
-        training={**training, "epochs": epochs},
+        training={**training, "epochs": epochs if epochs is not None else DESCENT_EPOCHS if explorer == DESCENT else 0},
         retraining=tuning,
         costs=costs,
         screening=screening,

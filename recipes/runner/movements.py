@@ -23,6 +23,7 @@ from evonas.search import Fitness
 from evonas.space import Population, SearchSpace
 from evonas.storage import patiently, repair_journal
 from evonas.study import SEARCH, agree, agreed, attribute_name, join
+from predictors.costs import size_of
 from predictors.devices import runtime
 from predictors.devices.learned import learned_table
 from predictors.devices.table import LatencyTable, corrected, measure_blocks, read_table, spread
@@ -41,6 +42,7 @@ from supernet.training.way import Way
 NETWORKS_MEASURED_WHOLE = 10
 REESTIMATION_BATCH, REESTIMATION_SEED = 128, (0, 0)
 RANKED_BY = "ranked_by"
+PARAMS, SIZE = "params", "size"
 LATENCY = "latency"
 UNSURE = 0.15  # mean relative error of a latency table that deserves a word
 EXPECTED_WORKERS = 4  # in a storage that others can reach; how many there will be is not known when the first one begins
@@ -92,6 +94,8 @@ def bounded(
         return parse_bounds(requested, space, costs, of=None if of is None else lambda name: of(name, costs[name]))
 
     space, bounds = supernet.space, asked.bounds
+    if PARAMS in known and any(bound.cost == SIZE for bound in bounds):
+        known = {**known, SIZE: size_of(known[PARAMS])}
     if not timed:
         return Limits(_checked(space, Budget(known, read(bounds, known))), None)
     units = {**{name: cost.unit for name, cost in known.items()}, LATENCY: "ms"}

@@ -17,8 +17,9 @@ Bounds = Annotated[
     list[str],
     typer.Option(
         "--budget",
-        help="A bound, NAME=UPPER or NAME=LOWER..UPPER, any number of times. Names: macs (multiply-accumulates), params, latency. "
-        "Numbers take units: macs=30M, latency=8ms. A share asks for the cheapest part of the space: latency=30%.",
+        help="A bound, NAME=UPPER or NAME=LOWER..UPPER, any number of times. Names: macs (multiply-accumulates), params, size "
+        "(of the weights), latency. Numbers take units: macs=30M, size=1MB, latency=8ms. "
+        "A share asks for the cheapest part of the space: latency=30%.",
     ),
 ]
 Out = Annotated[str, typer.Option(help="Run folder. The same command again continues a run that was interrupted.")]

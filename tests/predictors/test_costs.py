@@ -7,7 +7,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from evonas import Choice, SearchSpace, UsageError
+from evonas.units import format_quantity, parse_quantity
 from predictors import AdditiveCost, count_macs, macs, params
+from predictors.costs import size_of
 from supernet import mbconv
 
 
@@ -94,3 +96,21 @@ def test_a_transformer_layer_counts_in_spite_of_its_fast_path():
 def test_what_cannot_be_counted_is_refused(module, name):
     with pytest.raises(UsageError, match=f"how many multiply-accumulates .*{name}.*register_flop_formula"):
         count_macs(module, (4, 6, 5))
+
+
+def test_size_is_that_of_the_weights_as_they_are_delivered(tmp_path):
+    """Four bytes a parameter: what safetensors, or any file of 32-bit floats, would hold beside its header."""
+    import io
+
+    supernet = mbconv((1, 8, 8), 10, depths=(1, 1, 1))
+    cost = size_of(params(supernet.space, supernet.parts()))
+    for row in supernet.space.sample(3, np.random.default_rng(0)):
+        network, file = supernet.subnet(row), io.BytesIO()
+        np.savez(file, *(parameter.detach().numpy() for parameter in network.parameters()))
+        held = sum(array.nbytes for array in np.load(io.BytesIO(file.getvalue())).values())
+        assert cost(row[None])[0] == held
+    ends = cost(supernet.space.population(cost.extremes(supernet.space)))
+    every = cost(supernet.space.enumerate())
+    assert (ends == [every.min(), every.max()]).all()
+    assert parse_quantity("1.5MB", cost.unit) == 1_500_000
+    assert format_quantity(1_500_000, cost.unit) == "1.5 MB"

@@ -139,3 +139,13 @@ def test_devices_are_shown_with_those_that_they_are_like(tmp_path, supernet, rng
         refused = here("devices", wrong)
         assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
         assert said in refused.stderr
+
+
+def test_the_size_of_the_file_is_a_bound(monkeypatch):
+    """In bytes; it is a cost only where it is asked for."""
+    monkeypatch.setenv("COLUMNS", "200")
+    with_size = here("mobile", *SPACE, "--budget", "size=100kB", "--device", "cpu", "--dry-run", "--out", "nowhere")
+    assert with_size.returncode == 0, with_size.stderr
+    assert "budget: size <= 100 kB" in with_size.stdout
+    small = here("mobile", *SPACE, "--budget", "size=1kB", "--device", "cpu", "--dry-run", "--out", "nowhere")
+    assert (small.returncode, "smallest reachable value is" in small.stderr) == (2, True)
