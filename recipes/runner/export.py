@@ -146,7 +146,8 @@ def _executorch(network: torch.nn.Module, images: ImageData, path: Path) -> dict
         from executorch.runtime import Runtime
     except ImportError:
         raise UsageError("A .pte file needs ExecuTorch; expected the extra: pip install 'evonas[mobile]'.") from None
-    image = next(iter(images.test.batches(1, torch.device("cpu"))))[0].contiguous()
+    image = torch.zeros(1, *images.image_shape)  # grey images are contiguous in any order, and ExecuTorch would take another one
+    image.copy_(next(iter(images.test.batches(1, torch.device("cpu"))))[0])
     try:
         exported = torch.export.export(network.eval(), (image,))
         program = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()]).to_executorch()
