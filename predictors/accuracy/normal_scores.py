@@ -9,11 +9,13 @@ scores.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, RegressorMixin, clone
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from evonas.ranks import normal_scores
@@ -57,6 +59,12 @@ class NormalScores(RegressorMixin, BaseEstimator):
         mean, std = self.regressor_.predict(X, return_std=True)
         return self._back(mean), (self._back(mean + std) - self._back(mean - std)) / 2
 
+    @available_if(lambda self: hasattr(getattr(self, "regressor_", self.regressor), "belief"))
+    def belief(self, X: Any) -> LedBack:
+        """The regressor's belief over the rows of X, in units of the targets (see `evonas.explorers.bayesian.Belief`)."""
+        check_is_fitted(self)
+        return LedBack(self.regressor_.belief(validate_data(self, X, reset=False, dtype=None)), self._back)
+
     def _back(self, scores: Floats) -> Floats:
         """Beyond the ends straight on, as steep as the upper and the lower quarter of the training scores, so that no order is lost."""
         if len(self.scores_) == 1:
@@ -66,3 +74,28 @@ class NormalScores(RegressorMixin, BaseEstimator):
         up = (self.targets_[-1] - self.targets_[at - 1]) / (self.scores_[-1] - self.scores_[at - 1])
         down = (self.targets_[-at] - self.targets_[0]) / (self.scores_[-at] - self.scores_[0])
         return np.asarray(inside + up * np.maximum(scores - self.scores_[-1], 0) - down * np.maximum(self.scores_[0] - scores, 0))
+
+
+class LedBack:
+    """A belief about normal scores, as one about targets.
+
+    Args:
+        belief: of the regressor.
+        back: scores to targets, rising.
+
+    Attributes:
+        mean: shape (n,).
+    """
+
+    def __init__(self, belief: Any, back: Callable[[Floats], Floats]) -> None:
+        self._belief, self._back = belief, back
+        self.mean = back(belief.mean)
+
+    @property
+    def std(self) -> Floats:
+        """Half the distance between what one standard deviation up and down lead back to: shape (n,)."""
+        return (self._back(self._belief.mean + self._belief.std) - self._back(self._belief.mean - self._belief.std)) / 2
+
+    def condition(self, row: int) -> None:
+        """Candidate `row` will be read."""
+        self._belief.condition(row)

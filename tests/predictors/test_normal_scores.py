@@ -60,3 +60,16 @@ def test_real_cells_are_ranked_better_than_by_raw_accuracies(tables, make):
             predicted = predictor.fit(table.architectures[taken], truth[taken]).predict(table.architectures)
             taus[name].append(kendalltau(predicted, truth).statistic)
     assert np.mean(taus["ranks"]) > np.mean(taus["raw"]) + 0.1
+
+
+def test_a_batch_is_spread_as_by_the_regressor_itself(rng):
+    """Where the regressor has a belief: mean and spread as predicted, less spread where it is read; no belief where it has none."""
+    X, new = rng.normal(size=(30, 3)), rng.normal(size=(12, 3))
+    fitted = NormalScores(GaussianProcess()).fit(X, np.exp(X.sum(axis=1)))
+    belief, (mean, std) = fitted.belief(new), fitted.predict(new, return_std=True)
+    np.testing.assert_allclose(belief.mean, mean)
+    np.testing.assert_allclose(belief.std, std)
+    belief.condition(4)
+    assert belief.std[4] < 0.9 * std[4]
+    assert (belief.std <= std + 1e-12).all()
+    assert not hasattr(NormalScores(Ridge()).fit(X, X[:, 0]), "belief")
