@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from evonas.app import APP, HIGHEST, LAYOUT, PREPARED, for_app
 from evonas.budget import Budget
 from evonas.errors import UsageError, first_line
 from evonas.explorers import Explorer
@@ -27,7 +28,6 @@ from evonas.study import History
 from evonas.units import format_quantity
 from predictors.devices import runtime
 from predictors.devices.table import LatencyTable
-from recipes.runner.app import APP, HIGHEST, LAYOUT, PREPARED, for_app
 from recipes.runner.program import program_of, read_program
 from supernet.archive import load_archive, save_archive
 from supernet.data import ImageData
@@ -191,7 +191,7 @@ def deliver(
 
 
 def app_file(source: Path, path: Path, data: ImageData, tested: float | None, **more: str) -> None:
-    """Write the file for apps (`recipes.runner.app`) of a network's ONNX file.
+    """Write the file for apps (`evonas.app`) of a network's ONNX file.
 
     Args:
         data: what the network was trained on.

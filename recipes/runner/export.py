@@ -11,11 +11,11 @@ import numpy as np
 import torch
 import typer
 
+from evonas.app import APP
 from evonas.errors import UsageError, first_line
 from evonas.files import read_json, write_json, written_whole
 from predictors.devices import runtime
 from recipes.runner import options as o
-from recipes.runner.app import APP
 from recipes.runner.delivery import app_file, load_model
 from recipes.runner.progress import bar, say
 from recipes.runner.run_folder import read_config, readable

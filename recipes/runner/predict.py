@@ -10,8 +10,8 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from evonas.app import APP, App
 from evonas.errors import UsageError
-from recipes.runner.app import APP, App
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 

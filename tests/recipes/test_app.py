@@ -8,8 +8,8 @@ from PIL import Image
 from torch import nn
 from torchvision.transforms import v2
 
+from evonas.app import App, for_app
 from evonas.errors import UsageError
-from recipes.runner.app import App, for_app
 
 TOLD = {"classes": ["cat", "dog"], "image_shape": [3, 24, 24]}
 MEAN, SCALE = [120.0, 110.0, 100.0], [60.0, 61.0, 62.0]

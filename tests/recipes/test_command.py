@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -19,9 +20,9 @@ from command import QUICK, evonas, here, quick_export
 from PIL import Image
 
 from evonas import History
+from evonas.app import App
 from evonas.study import open_study, space_of
 from predictors.devices.runtime import run as run_onnx
-from recipes.runner.app import App
 from recipes.runner.delivery import load_model
 from supernet import load, mbconv
 
@@ -69,6 +70,9 @@ def test_a_run_delivers_what_it_promises(finished):
     assert np.abs(run_onnx(out / "model.onnx", images.numpy()) - logits.numpy()).max() <= 1e-4
     for name in ("report.html", "accuracy_macs.png", "accuracy_latency.png", "best_so_far.png", "predicted.png", "architecture.png"):
         assert (out / name).stat().st_size > 1000, name
+    page = (out / "report.html").read_text()
+    assert re.findall(r'src="(?!data:image/png;base64,)', page) == [], "the page is one file"
+    assert f"<h1>{100 * result['accuracy']['test']:.2f} % of digits with" in page
     assert "smallest" in printed
     assert "random networks meet it" in printed
 
