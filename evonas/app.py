@@ -24,7 +24,8 @@ INPUT, OUTPUT = "image", "probabilities"
 BORDER = 8 / 7  # the shorter side of an image is made so many times as long before its middle is cut out, as for folders of images
 HIGHEST = 255.0
 ROUNDING = 1e-6  # sides are cut off to whole pixels, as torchvision does; the shorter one is whole already
-PREPARED = "the shorter side 8/7 of the size, bilinear, then the middle; images of the size as they are"
+PREPARED = "the shorter side 8/7 of the size, bilinear, then the middle"
+AS_THEY_ARE, CUT = "as they are", "cut as others"  # images that have the size already, as training took them
 LAYOUT = "uint8, (n, channels, height, width), RGB or grey, 0 to 255"
 
 
@@ -109,8 +110,10 @@ class App:
         from PIL import Image
 
         channels, height, width = self.image_shape
+        if channels not in (1, 3):
+            raise UsageError(f"The network takes {channels} channels, which no image file has; expected pixels, as the call takes them.")
         image = decoded(path, "L" if channels == 1 else "RGB")
-        if image.size != (width, height):
+        if image.size != (width, height) or self.told.get("exact") == CUT:
             times = max(round(BORDER * height) / image.height, round(BORDER * width) / image.width)
             size = [max(int(side * times + ROUNDING), least) for side, least in zip(image.size, (width, height), strict=True)]
             image = image.resize(tuple(size), Image.Resampling.BILINEAR)

@@ -187,7 +187,7 @@ def _claim(
         if isinstance(explorer, Explorer):
             mine = _reserve(study, space, budget, explorer, worker, min(left, batch or left), trials, others, note)
             asked = len(mine)
-            known.update([*trials, *mine])
+            known.update(study.get_trials(deepcopy=False))
         else:
             asked = min(left, batch or 1)
             _ask(study, space, budget, asked, worker)

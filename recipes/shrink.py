@@ -23,7 +23,7 @@ from torch import nn
 
 from evonas import EXPLORERS, Budget, CoordinateDescentExplorer, EvolutionExplorer, Explorer, ScreenedExplorer
 from evonas.budget import Cost
-from evonas.errors import unknown
+from evonas.errors import UsageError, unknown
 from evonas.space import Architecture, Population
 from evonas.units import format_quantity
 from predictors.costs import count_macs
@@ -91,7 +91,7 @@ class AskedShrink(AskedFront):
         list[str],
         typer.Option(
             "--budget",
-            help="A bound, NAME=UPPER, any number of times. Names: macs (multiply-accumulates), params, latency. Numbers take units: "
+            help="A bound, NAME=UPPER, any number of times. Names: macs (multiply-accumulates), params, size, latency. Numbers take units: "
             "macs=30M, latency=8ms. A share is of the given network: latency=60%, measured on this host.",
         ),
     ] = field(default_factory=list)
@@ -134,6 +134,8 @@ def shrink(
     """
     if importance_by not in importance.WAYS:
         raise unknown("importance", importance_by, importance.WAYS)
+    if asked.front is not None and isinstance(model, nn.Module):
+        raise UsageError("Every point of a front is a run of its own, which cannot have a network in hand; expected FILE.py:FUNCTION.")
     where = pick_device(asked.device)
     images = load(asked.data, image_size=asked.image_size)
     given = source.read(model, weights, images.image_shape, len(images.classes), seed=asked.seed)

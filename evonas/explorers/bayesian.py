@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evonas.budget import Budget
+from evonas.errors import UsageError
 from evonas.explorers.base import Explorer, require
 from evonas.explorers.screened import Predictor
 from evonas.explorers.variation import Variation, breed, redraw
@@ -106,6 +107,8 @@ class BayesianExplorer(Explorer):
         first: Sequence[Architecture] | Population = (),
     ) -> None:
         require(type(self), at_least_one={"generation_size": generation_size, "initial": initial, "pool": pool, "rounds": rounds})
+        if optimism is not None and not optimism >= 0:
+            raise UsageError(f"{type(self).__name__} got optimism={optimism}; expected 0 or more.")
         super().__init__(space, budget, seed=seed, generation_size=generation_size, first=first)
         self.predictor = predictor
         self.initial = initial

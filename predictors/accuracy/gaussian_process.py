@@ -22,6 +22,7 @@ import numpy.typing as npt
 from scipy.linalg import cho_factor, cho_solve, lapack, solve_triangular
 from scipy.optimize import minimize
 from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import ThreadpoolController
 
@@ -102,6 +103,8 @@ class GaussianProcess(RegressorMixin, BaseEstimator):
         with _one_thread().limit(limits=1, user_api="blas"):
             return self._belief(X)
 
+    # of any matrix, features may lie far from zero, where single precision is not enough
+    @available_if(lambda self: self.space is not None)  # type: ignore[untyped-decorator]
     def screen(self, X: Any) -> tuple[Floats, Floats]:
         """Ceilings of the posterior mean and standard deviation, in a fraction of the time of `predict`: shape (n,) each.
 

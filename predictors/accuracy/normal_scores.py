@@ -59,7 +59,7 @@ class NormalScores(RegressorMixin, BaseEstimator):
         mean, std = self.regressor_.predict(X, return_std=True)
         return self._back(mean), (self._back(mean + std) - self._back(mean - std)) / 2
 
-    @available_if(lambda self: hasattr(getattr(self, "regressor_", self.regressor), "belief"))
+    @available_if(lambda self: hasattr(getattr(self, "regressor_", self.regressor), "belief"))  # type: ignore[untyped-decorator]
     def belief(self, X: Any) -> LedBack:
         """The regressor's belief over the rows of X, in units of the targets (see `evonas.explorers.bayesian.Belief`)."""
         check_is_fitted(self)

@@ -6,7 +6,7 @@ therefore weighed beside the host's table. How much it may say is not known befo
 the measurements give its Bayesian evidence, and the prediction is the average, as in `predictors.devices.transfer`, whose method it is.
 
 Of 15,625 real cells on eight devices that are not like this host, ten measurements give a Spearman correlation of .94, where a ridge
-regression over the options gives .55, the host's table alone .91 and multiply-accumulates alone .86 (docs/evidence/phone.md).
+regression over the options gives .52, the host's table alone .90 and multiply-accumulates alone .84 (docs/evidence/phone.md).
 """
 
 from __future__ import annotations

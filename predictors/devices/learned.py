@@ -77,8 +77,8 @@ def learned(
             f"from; expected {FEWEST_ALONE} networks, or the file of a device that was measured on as many in the same folder."
         )
     y, fits = device.milliseconds, list[tuple[Any, Any, Floats]]()
-    if alone and host is not None:
-        like_this_host = LikeThisHost(space, host())
+    if alone and host is not None and (here := _asked(host, needed=len(y) < FEWEST_ALONE)) is not None:
+        like_this_host = LikeThisHost(space, here)
         fits.append((like_this_host, device.population, _held_out(like_this_host, device.population, y)))
     if not alone or len(y) >= FEWEST_ALONE:
         features = KnownDevices(space, [device] if alone else known).fit()
@@ -88,6 +88,16 @@ def learned(
     model, X, errors = min(fits, key=lambda fit: float(fit[2].mean()))
     residual = Residual(len(errors), float(errors.mean()), float(errors.max()))
     return DeviceLatency(device.name, model.fit(X, y), residual, by="this host" if isinstance(model, LikeThisHost) else "")
+
+
+def _asked(host: Callable[[], Cost], *, needed: bool) -> Cost | None:
+    """What the host says; a host that cannot be measured is nothing where it can be done without."""
+    try:
+        return host()
+    except UsageError:
+        if needed:
+            raise
+        return None
 
 
 def _held_out(model: Any, X: npt.NDArray[Any], y: Floats) -> Floats:

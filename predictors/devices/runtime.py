@@ -18,6 +18,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from evonas.errors import UsageError, first_line
 from evonas.files import written_whole
 
 COMMAND_TIMEOUT_S = 600.0
-ROUNDS, WARM_UP = 5, 3
+ROUNDS, WARM_UP, TOGETHER = 5, 3, 64
 
 Backend = Callable[[Path, tuple[int, ...]], float]
 """(ONNX file, shape of one image) -> milliseconds of one image."""
@@ -225,9 +226,32 @@ def measure_all(
     Raises:
         UsageError: a module takes several tensors.
     """
-    told = on_progress or (lambda share: None)
-    if not all(isinstance(size, int) for _, shape in modules for size in shape):
+    told, found = on_progress or (lambda share: None), list[float]()
+    for _, shape in modules:
+        require_one_tensor(shape)
+    for begin in range(0, len(modules), TOGETHER):  # so many sessions at once and no more: each holds its network
+        some = modules[begin : begin + TOGETHER]
+        found += _measured_together(some, backend, partial(_part_of, told, begin, len(some), len(modules)))
+    return found
+
+
+def _part_of(told: Callable[[float], None], begin: int, size: int, total: int, share: float) -> None:
+    told((begin + share * size) / total)
+
+
+def require_one_tensor(input_shape: tuple[int, ...]) -> None:
+    """Refuse what cannot be run by itself.
+
+    Raises:
+        UsageError: the shape is that of several tensors.
+    """
+    if not all(isinstance(size, int) for size in input_shape):
         raise UsageError("A block that takes several tensors cannot be timed by itself; give a latency table, or leave latency out.")
+
+
+def _measured_together(
+    modules: Sequence[tuple[nn.Module, tuple[int, ...]]], backend: Backend, told: Callable[[float], None]
+) -> list[float]:
     with tempfile.TemporaryDirectory() as folder:
         paths, found = [Path(folder) / f"{i}.onnx" for i in range(len(modules))], []
         for i, (path, (module, shape)) in enumerate(zip(paths, modules, strict=True)):

@@ -33,7 +33,7 @@ from evonas.errors import UsageError, first_line, shortened, unknown
 from evonas.files import read_as, write_json
 from evonas.space import Architecture, Population, SearchSpace
 from evonas.tables import AdditiveCost, CostTable, Part, Shape, tabulate
-from predictors.devices.runtime import Backend, measure_all, time_onnx
+from predictors.devices.runtime import Backend, measure_all, require_one_tensor, time_onnx
 from predictors.devices.schema import ByState, LatencyFile
 
 ADDED_UP = 4000
@@ -160,15 +160,20 @@ def measure_blocks(
         on_progress: called with the share that is done.
     """
     wanted: dict[tuple[str, Shape], tuple[nn.Module, Shape]] = {}
+    in_turn: list[tuple[str, Shape] | None] = []  # of every look; a module that is made again may not be described as before
 
     def asked(module: nn.Module, input_shape: Shape) -> float:
-        if not isinstance(module, nn.Identity):
-            wanted.setdefault((described(module), input_shape), (module, input_shape))
+        key = None if isinstance(module, nn.Identity) else (described(module), input_shape)
+        in_turn.append(key)
+        if key is not None:
+            require_one_tensor(input_shape)
+            wanted.setdefault(key, (module, input_shape))
         return 0.0
 
     tabulate(space, parts, asked, "ms", allowed_only=True)
     known = dict(zip(wanted, measure_all(list(wanted.values()), backend, on_progress), strict=True))
-    return LatencyTable(device, tabulate(space, parts, lambda m, shape: known.get((described(m), shape), 0.0), "ms", allowed_only=True))
+    looks = iter([0.0 if key is None else known[key] for key in in_turn])
+    return LatencyTable(device, tabulate(space, parts, lambda *_: next(looks), "ms", allowed_only=True))
 
 
 def described(module: nn.Module) -> str:

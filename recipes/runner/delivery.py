@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from evonas.app import APP, HIGHEST, LAYOUT, PREPARED, for_app
+from evonas.app import APP, AS_THEY_ARE, CUT, HIGHEST, LAYOUT, PREPARED, for_app
 from evonas.budget import Budget
 from evonas.errors import UsageError, first_line
 from evonas.explorers import Explorer
@@ -30,7 +30,7 @@ from predictors.devices import runtime
 from predictors.devices.table import LatencyTable
 from recipes.runner.program import program_of, read_program
 from supernet.archive import load_archive, save_archive
-from supernet.data import ImageData
+from supernet.data import ImageData, TensorPart
 from supernet.family import Family
 from supernet.quantisation import QuantisedConv
 from supernet.spaces import SPACES
@@ -200,6 +200,7 @@ def app_file(source: Path, path: Path, data: ImageData, tested: float | None, **
     """
     first = data.train.head(1)
     told = {"classes": list(data.classes), "image_shape": list(data.image_shape), "input": LAYOUT, "prepared": PREPARED}
+    told["exact"] = AS_THEY_ARE if isinstance(data.test, TensorPart) else CUT
     told |= {} if tested is None else {"accuracy": f"{tested:.4f}"}
     told |= {"made by": f"evonas {_version('evonas')}", **more}
     white = HIGHEST if first.images.dtype == torch.uint8 else float(data.train.head(WHITE_FROM).images.max())

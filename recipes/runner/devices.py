@@ -22,8 +22,8 @@ FEWEST_COMMON, SAMPLED = 5, 1000
 def devices(folder: Annotated[str, typer.Argument(help="A folder of device files (CSV), as evonas measure writes them.")]) -> None:
     """Show the devices in a folder: how many networks were measured on each, and which devices rank networks alike.
 
-    A new device is foretold from those that it is like. To add one, measure it into the folder (evonas measure) or copy its file there;
-    files of another space are named and left out.
+    A new device is foretold from those that it is like. To add one, measure it into the folder (evonas measure) or copy its file there.
+    Devices of different spaces cannot be compared (-).
 
     Example: evonas devices devices/
     """

@@ -20,6 +20,7 @@ from recipes.runner.delivery import app_file, load_model
 from recipes.runner.progress import bar, say
 from recipes.runner.run_folder import read_config, readable
 from supernet import ImageData, load
+from supernet.archive import load_archive
 
 CALIBRATION, SCORED_TOGETHER = 256, 256
 INT8, INT8_APP, WEIGHTS, PTE = "model-int8.onnx", "app-int8.onnx", "model.safetensors", "model.pte"
@@ -51,6 +52,7 @@ def export_run(
     arguments = read_config(folder)
     images = load(data or str(arguments.get("data", "")), image_size=image_size or arguments.get("image_size"))
     network = load_model(folder / "model.pt")
+    _require_its_images(folder / "model.pt", images)
     with readable(folder):
         tested = read_json(folder / "result.json")["accuracy"]["test"] if (folder / "result.json").exists() else None
     more = {} if licence is None else {"licence": licence}
@@ -62,9 +64,27 @@ def export_run(
         figures[PTE] = _executorch(network, images, folder / PTE)
     if int8:
         figures |= _int8(folder, images, tested, calibration, more)
-    write_json(folder / "export.json", figures)
+    known = read_json(folder / "export.json") if (folder / "export.json").exists() else {}
+    write_json(folder / "export.json", {**known, **figures})
     wanted = [APP] + [name for name, asked in ((WEIGHTS, safetensors), (PTE, pte), (INT8, int8), (INT8_APP, int8)) if asked]
     say(f"{run}: {', '.join(f'{name} ({(folder / name).stat().st_size / 1e3:.0f} kB)' for name in wanted)}")
+
+
+def _require_its_images(path: Path, images: ImageData) -> None:
+    """Refuse images that are not those of the run: what is written names their classes and normalises as they do.
+
+    Raises:
+        UsageError: other classes, another size, or another normalisation.
+    """
+    content, first = load_archive(path, "Expected the model.pt of a finished run."), images.train.head(1)
+    same = list(images.classes) == list(content["classes"]) and list(images.image_shape) == list(content["image_shape"])
+    if not same or not all(
+        np.allclose(found.tolist(), content[name], rtol=1e-3) for name, found in (("mean", first.mean), ("scale", first.scale))
+    ):
+        raise UsageError(
+            f"These images are not those of the run ({len(content['classes'])} classes, {'x'.join(map(str, content['image_shape']))}): "
+            f"they have other classes, sizes or colours. Expected the same; --data says where they lie now."
+        )
 
 
 def quantised(source: Path, path: Path, batches: Iterator[np.ndarray], *, but: tuple[str, ...] = ()) -> None:

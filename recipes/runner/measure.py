@@ -31,7 +31,7 @@ from supernet import ChainSupernet, load
 from supernet.spaces.registry import require_supernet, supernet_of
 
 CANDIDATES = 2000
-SHEET, FILE = "networks.csv", "file"
+SHEET, FILE, MORE = "networks.csv", "file", "more"
 
 
 def measure_device(
@@ -99,6 +99,10 @@ def measure_device(
     wanted = [row for row in map(tuple, _chosen(supernet, path, networks, seed).tolist()) if row not in done]
     wanted = [wanted[i] for i in np.linspace(0, len(wanted) - 1, min(max(networks - len(done), 0), len(wanted))).round().astype(int)]
     if export is not None:
+        if (Path(export) / SHEET).exists():
+            raise UsageError(f"{Path(export) / SHEET} is there already; expected another folder. --import takes what was filled in.")
+        if not wanted:
+            raise UsageError(f"{out} has {len(done)} networks already; expected a larger --networks.")
         _write_sheet(Path(export), supernet, wanted)
         say(
             f"{export}: {len(wanted)} networks; fill in {MILLISECONDS} in {SHEET}, then: evonas measure --import {Path(export) / SHEET} ..."
@@ -137,9 +141,11 @@ def _read_sheet(path: Path, space: SearchSpace) -> MeasuredDevice:
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = [{name: cell for name, cell in line.items() if name != FILE} for line in csv.DictReader(file, restkey="more")]
+            lines = [{name: cell for name, cell in line.items() if name != FILE} for line in csv.DictReader(file, restkey=MORE)]
     except (OSError, ValueError, csv.Error) as error:
         raise UsageError(f"Cannot read {path}: {first_line(error)}. Expected the {SHEET} that --export wrote, filled in.") from None
+    if (longer := next((i for i, line in enumerate(lines) if MORE in line), None)) is not None:
+        raise UsageError(f"{path}, line {longer + 2}: more cells than columns. Write decimals with a point.")
     filled = [line for line in lines if (line.get(MILLISECONDS) or "").strip()]
     if not filled:
         raise UsageError(f"{path} holds no {MILLISECONDS}; expected the {SHEET} that --export wrote, filled in.")
@@ -150,7 +156,11 @@ def _read_sheet(path: Path, space: SearchSpace) -> MeasuredDevice:
         with plain.open("w", newline="") as file:
             writer = csv.DictWriter(file, list(filled[0]), extrasaction="ignore")
             writer.writeheader()
-            writer.writerows(filled)
+            for line in lines:  # those that are left out stay as empty lines: errors are told by their number
+                if line in filled:
+                    writer.writerow(line)
+                else:
+                    file.write("\n")
         try:
             return read_device(plain, space)
         except UsageError as error:

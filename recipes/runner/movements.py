@@ -274,32 +274,40 @@ def reestimate(network: nn.Module, data: ImageData, device: torch.device) -> Non
 
 
 def _latency(run: RunFolder, supernet: ChainSupernet, asked: AskedOneShot, measure: MeasureTable) -> LatencyTable:
-    """The run's own table where it has one, else the user's file, else that of the run or the search it goes on from, else this host's.
+    """The run's own table where it has one, else that of the run it goes on from, else the user's file, else this host's.
 
-    This host is measured block by block, and corrected by whole networks.
+    This host is measured block by block, and corrected by whole networks. What is measured or learned here is what all workers of a search
+    take.
     """
     space, file = supernet.space, asked.latency_table
     if (run / "latency.json").exists() and not run.fresh:
         return read_table(run / "latency.json", space)
-    if file is not None:
-        if Path(file).suffix != ".csv":
-            return read_table(Path(file), space)
-        learned, notes = learned_table(Path(file), space, supernet.parts(), lambda: _blocks_here(supernet))
-        for note in notes:
-            say(note)
-        return learned
     if asked.known_run is not None and (asked.known_run / "latency.json").exists():
         return read_table(asked.known_run / "latency.json", space)
+    if file is not None and Path(file).suffix != ".csv":
+        return read_table(Path(file), space)
+
+    def made() -> LatencyTable:
+        return measure(supernet, asked.seed) if file is None else _learned(Path(file), supernet)
+
     if asked.storage is None or asked.dry_run:
-        return measure(supernet, asked.seed)
+        return made()
     study = studies_of(run.path, asked.storage, asked.study, trusted=asked.trust_storage)[0]
     known = patiently(lambda: agreed(study, LATENCY), say)
     if known is None:
-        table = measure(supernet, asked.seed)
+        table = made()
         known = patiently(lambda: agree(study, LATENCY, table.plain(space)), say)
     with tempfile.TemporaryDirectory() as folder:
         write_json(Path(folder) / "latency.json", known)
         return read_table(Path(folder) / "latency.json", space)
+
+
+def _learned(file: Path, supernet: ChainSupernet) -> LatencyTable:
+    """Of the device of a CSV file."""
+    learned, notes = learned_table(file, supernet.space, supernet.parts(), lambda: _blocks_here(supernet))
+    for note in notes:
+        say(note)
+    return learned
 
 
 def _blocks_here(supernet: Any) -> LatencyTable:

@@ -151,6 +151,8 @@ def train(
                 on_record(epoch, record)
             if checkpoint is not None and team.rank() == 0:
                 save_checkpoint(checkpoint, network, optimizer, way, identity, losses, epochs, averaged)
+    if checkpoint is not None and team.rank() == 0 and not checkpoint.exists():  # no epoch was asked for
+        save_checkpoint(checkpoint, network, optimizer, way, identity, losses, epochs, averaged)
     if averaged is not None and losses:
         averaged.take_over()
     network.eval()

@@ -111,11 +111,11 @@ def test_nothing_left_is_an_empty_proposal():
 def test_networks_that_other_workers_are_scoring_repel():
     """What is running counts as read: a second worker is not sent where the first one is."""
     space, history = scored(30)
-    explorer = BayesianExplorer(space, predictor=GaussianProcess(space))
+    explorer = BayesianExplorer(space, predictor=GaussianProcess(space), optimism=1.5)
     first = explorer.propose(history, 30, 1)
     numbers, population = np.arange(31), np.concatenate([history.population, first])
     waiting = History(space, numbers, population, np.append(history.scores, np.nan))
-    alone = BayesianExplorer(space, predictor=GaussianProcess(space), generation_size=2).propose(history, 30, 2)
+    alone = BayesianExplorer(space, predictor=GaussianProcess(space), generation_size=2, optimism=1.5).propose(history, 30, 2)
     np.testing.assert_array_equal(explorer.propose(waiting, 31, 1)[0], alone[1])
 
 

@@ -228,6 +228,28 @@ class Wired(nn.Module):
         return one(x) + two(x) if self.side_by_side else two(one(x))
 
 
+def test_a_block_that_no_text_describes_is_measured_all_the_same():
+    """Its layers hold something whose text differs every time that it is made."""
+
+    class Odd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.activation = lambda x: x
+
+        def forward(self, x):
+            return self.activation(x)
+
+    class OddPart:
+        name, choices, input_shapes, following = "odd", (0,), ((1, 4, 4),), None
+
+        def build(self, *options, arriving=0):
+            return Odd()
+
+    space = SearchSpace((Choice("a", ("1", "2")),))
+    table = measure_blocks(space, [OddPart()], backend=lambda path, shape: 1.0)
+    assert table(space.enumerate()).tolist() == [1.0, 1.0]
+
+
 def test_equal_layers_that_are_wired_differently_are_measured_apart():
     """Equal ones are measured once: three options, two of them equal, two measurements."""
     space = SearchSpace((Choice("op", ("chain", "sum", "again")),))

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import nn
 from torchvision.transforms import v2
 
-from evonas.app import App, for_app
+from evonas.app import CUT, App, for_app
 from evonas.errors import UsageError
 
 TOLD = {"classes": ["cat", "dog"], "image_shape": [3, 24, 24]}
@@ -43,6 +43,10 @@ def test_pixels_are_those_that_training_saw(app, rng, tmp_path, size):
     expected = v2.PILToTensor()(image) if size == (24, 24) else plain(image)
     found = app.pixels(tmp_path / "image.png")
     np.testing.assert_array_equal(found[0], expected.numpy())
+    if size == (24, 24):  # of folders, images that have the size already are cut as all others
+        app.told["exact"] = CUT
+        np.testing.assert_array_equal(app.pixels(tmp_path / "image.png")[0], plain(image).numpy())
+        del app.told["exact"]
 
 
 def test_probabilities_are_those_of_the_network(app, network, rng):

@@ -130,7 +130,7 @@ def test_devices_are_shown_with_those_that_they_are_like(tmp_path, supernet, rng
     done = here("devices", tmp_path)
     assert done.returncode == 0, done.stderr
     table = {line.split()[1]: line for line in done.stdout.splitlines() if line.startswith("│")}
-    assert "1.00" in table["a"]
+    assert " 1.00 " in table["a"]
     assert "-1.00" in table["a"]
     assert "too few to teach others: c" in done.stdout
     for wrong, said in ((tmp_path / "none", "There is no device file"), (tmp_path / "bad", "is no device file")):

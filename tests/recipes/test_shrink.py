@@ -211,7 +211,7 @@ def test_a_front_of_the_given_network_adapts_it_once(tmp_path, source, monkeypat
     """Points are shares of the given network, and the runs of points take its training from the first."""
     monkeypatch.setattr("predictors.devices.runtime.measure", lambda *_: 0.5)
     front = ["--front", "macs", "--at", "40%,70%", "--deliver", "1", "--evaluations", "20", "--finalists", "1"]
-    shrink = ["--model", f"{source}:build", "--data", "digits", "--epochs", "1", "--fine-tune-epochs", "1", "--device", "cpu"]
+    shrink = ["--model", f"{source}:build", "--data", "digits", "--fine-tune-epochs", "1", "--device", "cpu"]
     done = here("shrink", *shrink, *front, "--out", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "run" / "at-macs-70-percent"
