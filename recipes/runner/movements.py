@@ -29,7 +29,7 @@ from predictors.devices.learned import learned_table
 from predictors.devices.table import LatencyTable, corrected, measure_blocks, read_table, spread
 from recipes.runner.asked import AskedOneShot
 from recipes.runner.progress import bar, say, show_profile
-from recipes.runner.run_folder import JOURNAL, RunFolder, studies_of
+from recipes.runner.run_folder import JOURNAL, RunFolder, read_config, studies_of
 from recipes.runner.shared import artifact_store, trained_once
 from recipes.runner.training import train_into
 from supernet.archive import digest_of
@@ -274,7 +274,7 @@ def reestimate(network: nn.Module, data: ImageData, device: torch.device) -> Non
 
 
 def _latency(run: RunFolder, supernet: ChainSupernet, asked: AskedOneShot, measure: MeasureTable) -> LatencyTable:
-    """The run's own table where it has one, else that of the run it goes on from, else the user's file, else this host's.
+    """The run's own table where it has one, else that of the run it goes on from for the same device, the user's file, or this host's.
 
     This host is measured block by block, and corrected by whole networks. What is measured or learned here is what all workers of a search
     take.
@@ -282,8 +282,9 @@ def _latency(run: RunFolder, supernet: ChainSupernet, asked: AskedOneShot, measu
     space, file = supernet.space, asked.latency_table
     if (run / "latency.json").exists() and not run.fresh:
         return read_table(run / "latency.json", space)
-    if asked.known_run is not None and (asked.known_run / "latency.json").exists():
-        return read_table(asked.known_run / "latency.json", space)
+    known_run = asked.known_run
+    if known_run is not None and (known_run / "latency.json").exists() and read_config(known_run).get("latency_table") == file:
+        return read_table(known_run / "latency.json", space)
     if file is not None and Path(file).suffix != ".csv":
         return read_table(Path(file), space)
 

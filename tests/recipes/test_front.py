@@ -108,3 +108,26 @@ def test_what_does_not_belong_together_is_one_line(arguments, message, tmp_path,
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
     assert not [file for file in tmp_path.rglob("*") if file.is_file()]
+
+
+def test_a_run_that_goes_on_takes_the_table_of_the_same_device_only(run, tmp_path, monkeypatch):
+    """Of the first run where the device is the same; a file of another device is read."""
+    from recipes.runner import movements
+
+    read = []
+
+    class Enough(Exception):
+        pass
+
+    def reading(path, space):
+        read.append(str(path))
+        raise Enough
+
+    monkeypatch.setattr(movements, "read_table", reading)
+    (run / "latency.json").write_text("{}")
+    (tmp_path / "phone.json").write_text("{}")
+    more = ["mobile", "--data", "digits", *SMALL, "--known", run, "--budget", "latency=60%", "--dry-run", "--out", tmp_path / "x"]
+    here(*more)
+    here(*more, "--latency-table", tmp_path / "phone.json")
+    (run / "latency.json").unlink()
+    assert read == [str(run / "latency.json"), str(tmp_path / "phone.json")]
