@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from recipes.runner.export import IN_EIGHT_BITS, accuracy_of, calibrating, quant
 from recipes.runner.run_folder import read_config
 from supernet import load, mbconv
 
-ROUNDS, RUNS, CALIBRATION = 5, 20, 256
+RUNS, CALIBRATION = 100, 256
 
 
 def main() -> None:
@@ -62,26 +61,13 @@ def compare(networks: int, size: int) -> None:
             with torch.no_grad():
                 expected = network(image).numpy()
             differences = [float(np.abs(way() - expected).max()) for way in ways]
-            found.append([*(lowest(way) for way in ways), *differences, float(cost(row[None])[0])])
+            found.append([*runtime.times_together(ways, runs=RUNS), *differences, float(cost(row[None])[0])])
             print(f"{found[-1][4] / 1e6:.2f} M MACs: ONNX Runtime {found[-1][0]:.3f} ms, ExecuTorch {found[-1][1]:.3f} ms", flush=True)
     onnx_ms, torch_ms, *differences, counted = np.array(found).T
     print(f"largest differences: ONNX Runtime {differences[0].max():.1g}, ExecuTorch {differences[1].max():.1g}")
     print(f"Spearman {spearmanr(onnx_ms, torch_ms).statistic:.3f}, Kendall {kendalltau(onnx_ms, torch_ms).statistic:.3f}")
     print(f"with multiply-accumulates: {spearmanr(onnx_ms, counted).statistic:.3f}, {spearmanr(torch_ms, counted).statistic:.3f}")
     print(f"ExecuTorch takes {np.exp(np.log(torch_ms / onnx_ms).mean()):.2f} times as long (geometric mean)")
-
-
-def lowest(way: Any) -> float:
-    """The lowest of a few medians, in milliseconds."""
-    medians = []
-    for _ in range(ROUNDS):
-        times = []
-        for _ in range(RUNS):
-            begun = time.perf_counter()
-            way()
-            times.append(time.perf_counter() - begun)
-        medians.append(np.median(times[3:]))
-    return float(min(medians) * 1e3)
 
 
 def eight_bits(run: Path) -> None:

@@ -69,6 +69,23 @@ def _size(dimension: Any) -> int | str:
     return str(dimension.dim_param) if dimension.dim_param else int(dimension.dim_value)
 
 
+def session(path: Path, threads: int = 1) -> Any:
+    """An ONNX Runtime session on the CPU.
+
+    Raises:
+        UsageError: the file cannot be run.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = threads
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise UsageError(f"Cannot run {path}: {first_line(error)}. Expected a whole ONNX file; write it again.") from None
+
+
 class App:
     """A delivered file, ready to say what is on an image. Needs ONNX Runtime, Pillow and nothing that trained it.
 
@@ -85,16 +102,11 @@ class App:
     """
 
     def __init__(self, path: str | Path) -> None:
-        import onnxruntime
-
         path = Path(path)
         if not path.exists():
             raise UsageError(f"There is no file {path}; expected the app.onnx of a finished run.")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.log_severity_level = 3
+        self._session = session(path)
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
             self.told: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
             self.classes: list[str] = json.loads(self.told["classes"])
             self.image_shape: tuple[int, int, int] = tuple(json.loads(self.told["image_shape"]))

@@ -2,7 +2,7 @@
 
 Its channels are sorted by how much they matter, and it becomes the largest path of a supernet in which narrower and shallower networks
 are its leading parts. The budget is searched with recalibrated statistics alone, or after paths near it have learned from the labels and
-from the given network for a few epochs, which was worth less than as much fine-tuning (docs/evidence/shrink.md); the best few are
+from the given network for a few epochs, which gained nothing where it was compared (docs/evidence/shrink.md); the best few are
 fine-tuned with the given network as their teacher: pruning as a search, with bounds on what is measured.
 
 A search among the parts of one network whose channels share weights is that of Yu and Huang, "AutoSlim", 2019, arXiv 1903.11728, which
@@ -73,8 +73,8 @@ Importance = Annotated[
 NarrowEpochs = Annotated[
     int | None,
     typer.Option(
-        help="Epochs in which narrower networks learn from the given one before they are searched. None, unless told otherwise: the "
-        "time is worth more in the winner's fine-tuning; 4 with --explorer coordinate-descent.",
+        help="Epochs in which narrower networks learn from the given one before they are searched. None, unless told otherwise: it "
+        "gained nothing where it was compared; 4 with --explorer coordinate-descent.",
         min=0,
     ),
 ]

@@ -243,8 +243,11 @@ class Features:
             linear, columns, groups = _groups(self.space, self.space.canonical(X.astype(np.int64)))
             stationary = [*columns, *groups]
         return (
-            [(part.astype(dtype) - centre.astype(dtype)) * dtype(scale) for part, (centre, scale) in zip(linear, self.linear, strict=True)],
-            [part.astype(dtype) * dtype(scale) for part, scale in zip(stationary, self.stationary, strict=True)],
+            [
+                (part.astype(dtype, copy=False) - centre.astype(dtype, copy=False)) * dtype(scale)
+                for part, (centre, scale) in zip(linear, self.linear, strict=True)
+            ],
+            [part.astype(dtype, copy=False) * dtype(scale) for part, scale in zip(stationary, self.stationary, strict=True)],
         )
 
 

@@ -76,18 +76,18 @@ def learned(
             f"The device {device.name!r} has {len(device.population)} networks, and no device file beside it has {FEWEST_ALONE} to learn "
             f"from; expected {FEWEST_ALONE} networks, or the file of a device that was measured on as many in the same folder."
         )
-    y, fits = device.milliseconds, list[tuple[Any, Any, Floats]]()
+    y, fits = device.milliseconds, list[tuple[Any, Floats]]()
     if alone and host is not None and (here := _asked(host, needed=len(y) < FEWEST_ALONE)) is not None:
         like_this_host = LikeThisHost(space, here)
-        fits.append((like_this_host, device.population, _held_out(like_this_host, device.population, y)))
+        fits.append((like_this_host, _held_out(like_this_host, device.population, y)))
     if not alone or len(y) >= FEWEST_ALONE:
         features = KnownDevices(space, [device] if alone else known).fit()
         X = features.transform(device.population)
         errors = features.errors_[0] if alone else _held_out(DeviceTransfer(), X, y)
-        fits.append((make_pipeline(features, DeviceTransfer()), device.population, errors))
-    model, X, errors = min(fits, key=lambda fit: float(fit[2].mean()))
+        fits.append((make_pipeline(features, DeviceTransfer()), errors))
+    model, errors = min(fits, key=lambda fit: float(fit[1].mean()))
     residual = Residual(len(errors), float(errors.mean()), float(errors.max()))
-    return DeviceLatency(device.name, model.fit(X, y), residual, by="this host" if isinstance(model, LikeThisHost) else "")
+    return DeviceLatency(device.name, model.fit(device.population, y), residual, by="this host" if isinstance(model, LikeThisHost) else "")
 
 
 def _asked(host: Callable[[], Cost], *, needed: bool) -> Cost | None:

@@ -26,7 +26,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from evonas.errors import UsageError, first_line
+from evonas.app import session as session
+from evonas.errors import UsageError
 from evonas.files import written_whole
 
 COMMAND_TIMEOUT_S = 600.0
@@ -109,19 +110,6 @@ def _list_operators_once() -> None:
         interface.get_torchlib_ops = functools.cache(interface.get_torchlib_ops)
 
 
-def session(path: Path, threads: int = 1) -> Any:
-    """An ONNX Runtime session on the CPU."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = threads
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise UsageError(f"Cannot run {path}: {first_line(error)}. Expected a whole ONNX file; write it again.") from None
-
-
 def run(path: Path, images: np.ndarray) -> np.ndarray:
     """Outputs of the file for images (n, channels, height, width) float32."""
     return np.asarray(session(path).run(None, {"images": images.astype(np.float32)})[0])
@@ -158,16 +146,24 @@ def times_onnx(
         runs: of each file, shared by the rounds; each round begins with a few that do not count.
         on_progress: called with the share of turns done.
     """
-    ready = [session(path) for path in paths]
     rng = np.random.default_rng(0)
-    images = [{"images": rng.normal(size=(1, *shape)).astype(np.float32)} for shape in input_shapes]
+    ready = [
+        (session(path), {"images": rng.normal(size=(1, *shape)).astype(np.float32)})
+        for path, shape in zip(paths, input_shapes, strict=True)
+    ]
+    return times_together([partial(one.run, None, images) for one, images in ready], runs=runs, on_progress=on_progress)
+
+
+def times_together(ways: Sequence[Callable[[], Any]], *, runs: int = 50, on_progress: Callable[[float], None] | None = None) -> list[float]:
+    """Milliseconds of each of several calls, measured as `times_onnx` does."""
+    rng = np.random.default_rng(0)
     each = max(runs // ROUNDS, 1)
-    medians = np.empty((ROUNDS, len(ready)))
-    for turn, (number, i) in enumerate((number, i) for number in range(ROUNDS) for i in rng.permutation(len(ready)).tolist()):
+    medians = np.empty((ROUNDS, len(ways)))
+    for turn, (number, i) in enumerate((number, i) for number in range(ROUNDS) for i in rng.permutation(len(ways)).tolist()):
         times = np.empty(WARM_UP + each)
         for k in range(len(times)):
             start = time.perf_counter()
-            ready[i].run(None, images[i])
+            ways[i]()
             times[k] = time.perf_counter() - start
         medians[number, i] = np.median(times[WARM_UP:])
         if on_progress is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import sys
@@ -104,13 +105,12 @@ def dashboard(
 
 
 COMMANDS: Mapping[str, Callable[..., None]] = {"list": list_all, "report": report, "dashboard": dashboard}
-MEASURE, PICK, PREDICT, EXPORT, DEVICES = "measure", "pick", "predict", "export", "devices"
-OTHERS = {  # commands whose modules import torch, or other things that take their time
-    MEASURE: ("measure.py", "measure_device"),
-    PICK: ("front.py", "pick"),
-    PREDICT: ("predict.py", "predict"),
-    EXPORT: ("export.py", "export_run"),
-    DEVICES: ("devices.py", "devices"),
+OTHERS = {  # commands whose modules, beside this one, import torch or other things that take their time; and their functions
+    "measure": ("measure.py", "measure_device"),
+    "pick": ("front.py", "pick"),
+    "predict": ("predict.py", "predict"),
+    "export": ("export.py", "export_run"),
+    "devices": ("devices.py", "devices"),
 }
 
 
@@ -139,26 +139,10 @@ def _recipes(asked: str | None) -> dict[str, str]:
 
 
 def _imported(name: str) -> Callable[..., None]:
-    if name == MEASURE:
-        from recipes.runner.measure import measure_device
-
-        return measure_device
-    if name == PICK:
-        from recipes.runner.front import pick
-
-        return pick
-    if name == PREDICT:
-        from recipes.runner.predict import predict
-
-        return predict
-    if name == DEVICES:
-        from recipes.runner.devices import devices
-
-        return devices
-    if name == EXPORT:
-        from recipes.runner.export import export_run
-
-        return export_run
+    if name in OTHERS:
+        file, function = OTHERS[name]
+        command: Callable[..., None] = getattr(importlib.import_module(f"recipes.runner.{Path(file).stem}"), function)
+        return command
     from recipes.runner.registry import RECIPES
 
     return RECIPES[name].make
@@ -221,7 +205,7 @@ def _require_a_team(asked: str | None) -> None:
 
 
 def _is_recipe(arguments: Sequence[str]) -> bool:
-    return bool(arguments) and arguments[0] not in (*COMMANDS, MEASURE)  # a pick goes on as a recipe does
+    return bool(arguments) and arguments[0] not in {*COMMANDS, *OTHERS} - {"pick"}  # which goes on as a recipe does
 
 
 def _stop(what: str, status: int, recipe: bool) -> None:
