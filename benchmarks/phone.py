@@ -22,6 +22,7 @@ from scipy.stats import spearmanr
 from sklearn.linear_model import Ridge
 from transfer import REPORTED, cells, within
 
+from evonas.budget import Cost
 from predictors.accuracy.encoding import one_hot, option_counts
 from predictors.costs import macs
 from predictors.devices.alone import LikeThisHost
@@ -45,7 +46,7 @@ def main() -> None:
         found = []
         for wanted in REPORTED:
             device = next(device for device in devices if device.name == wanted.format(batch))
-            found.append(rows.row(f"{device.name} {networks}", partial(compared, space, device, networks, a.draws), quiet=True))
+            found.append(rows.row(f"{device.name} {networks}", partial(at_nasbench201, space, device, networks, a.draws), quiet=True))
         names = [name for name in found[0] if name != "key"]
         print(f"\n{networks} networks measured, mean of {a.draws} draws: Spearman, within 10 %\n\n| device | {' | '.join(names)} |")
         print("|---" * (len(names) + 1) + "|")
@@ -62,9 +63,13 @@ def here() -> tuple[LatencyTable, Any]:
     return measure_blocks(network.space, network.parts()), macs(network.space, network.parts())
 
 
-def compared(space: Any, device: MeasuredDevice, networks: int, draws: int) -> dict[str, list[float]]:
-    """All of them on the same draws."""
-    table, cost = here()
+def at_nasbench201(space: Any, device: MeasuredDevice, networks: int, draws: int) -> dict[str, list[float]]:
+    """See `compared`."""
+    return compared(space, device, networks, draws, *here())
+
+
+def compared(space: Any, device: MeasuredDevice, networks: int, draws: int, table: Cost, cost: Cost) -> dict[str, list[float]]:
+    """All of them on the same draws; `table` is this host's, `cost` multiply-accumulates."""
     X, logs = device.population, np.log(device.milliseconds)
     columns = {"ridge on options": one_hot(space.sizes).fit_transform(X)}
     host = np.log(table(X))[:, None]

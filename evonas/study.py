@@ -35,6 +35,7 @@ from evonas.workers import WORKER
 REPEATS = "repeats_trial"
 SEARCH = "search"
 AGREED = "evonas:"
+DIGITS = 6
 
 
 @dataclass(frozen=True)
@@ -184,11 +185,18 @@ def _attributes(budget: Budget, population: Population, violations: npt.NDArray[
     """
     values = budget.values(population)
     names = {name: attribute_name(name, cost.unit) for name, cost in budget.costs.items()}
-    rows: list[dict[str, Any]] = [{names[name]: float(column[row]) for name, column in values.items()} for row in range(len(population))]
+    rows: list[dict[str, Any]] = [
+        {names[name]: _in_few_digits(column[row]) for name, column in values.items()} for row in range(len(population))
+    ]
     if budget.bounds:
         for row, verdict in zip(rows, budget.verdicts(violations), strict=True):
             row["budget"] = verdict
     return rows
+
+
+def _in_few_digits(value: float) -> float:
+    """Counts as they are, other numbers in six digits: people read them, and nothing is computed from them."""
+    return float(value) if float(value).is_integer() else float(f"{value:.{DIGITS}g}")
 
 
 def store_proposals(

@@ -44,6 +44,10 @@ MOVES = {  # beside views, and what PyTorch itself calls pointwise or a reductio
     *("zero_", "zeros", "zeros_like", "_local_scalar_dense", "_prelu_kernel", "rrelu_with_noise", "hardswish", "hardswish_", "glu"),
     *("log_sigmoid_forward", "channel_shuffle", "scatter_"),
 }
+ACTIVATIONS = (  # not every version of PyTorch calls all of them, and those in place, pointwise: 2.11 does not say it of hardtanh
+    *("relu", "relu6", "hardtanh", "leaky_relu", "elu", "celu", "selu", "gelu", "silu", "mish", "hardsigmoid", "hardswish", "threshold"),
+    *("softplus", "softshrink", "hardshrink", "sigmoid", "tanh", "log_sigmoid", "clamp", "clamp_min", "clamp_max"),
+)
 CHEAP = (  # pooling, scaling, normalising, adding up
     *("adaptive_", "_adaptive_", "avg_pool", "max_pool", "fractional_max_pool", "upsample_", "_upsample_", "grid_sampler"),
     *("native_batch_norm", "_native_batch_norm", "_batch_norm", "batch_norm", "cudnn_batch_norm", "native_layer_norm", "native_group_norm"),
@@ -89,7 +93,7 @@ def _counts_nothing(operation: OpOverload) -> bool:
     if operation.namespace not in ("aten", "prim", "prims"):
         return False
     told = torch.Tag.pointwise in operation.tags or torch.Tag.reduction in operation.tags or operation.is_view
-    return told or name in MOVES or name.startswith(CHEAP)
+    return told or name in MOVES or name.removesuffix("_") in ACTIVATIONS or name.startswith(CHEAP)
 
 
 def _matrix_vector(matrix: Tensor, vector: Tensor, *more: Any, out_val: Any = None, **kwargs: Any) -> int:

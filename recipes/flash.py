@@ -40,7 +40,7 @@ from predictors.flash.objective import ACCURACY, PredictedAccuracy, accuracy_per
 from predictors.flash.two_level import Optimum
 from recipes.runner import options as o
 from recipes.runner.asked import AskedUnderBudget
-from recipes.runner.delivery import deliver, versions
+from recipes.runner.delivery import about, deliver, versions
 from recipes.runner.forecast import alone_seconds, foretell, start
 from recipes.runner.pages.flash import accuracy_model, write_flash_report
 from recipes.runner.progress import bar, best_so_far, say, show_images, show_profile
@@ -173,6 +173,7 @@ def flash(
             "latency": {"device": THIS_HOST if held_out else str(given.get("device", hardware)), "model": held_out},
             "accuracy_model_tau": agreement,
             "onnx_difference": difference,
+            **about(network, images, winner["architecture"], timed=False),
             "seed": seed,
             "versions": versions(),
         }

@@ -33,7 +33,7 @@ from predictors.accuracy.neural import CellLSTM, CellMLP
 from predictors.devices import runtime
 from recipes.runner import options as o
 from recipes.runner.asked import AskedUnderBudget
-from recipes.runner.delivery import deliver, versions
+from recipes.runner.delivery import about, deliver, versions
 from recipes.runner.final_training import AVERAGE
 from recipes.runner.forecast import alone_seconds, foretell, start
 from recipes.runner.pages.pnas import levels_of, write_pnas_report
@@ -203,6 +203,7 @@ def pnas(
             "levels": levels_of(grown, random),
             "baseline": {"explorer": "random", "evaluations": len(random.scored), "score": _best(random)},
             "onnx_difference": difference,
+            **about(network, images, winner["architecture"], timed=False),
             "seed": asked.seed,
             "versions": versions(),
         }

@@ -80,6 +80,19 @@ def report(run: Run) -> None:
         say(str(RECIPES.pick(read_result(folder / "result.json").get("recipe", "mobile")).page(folder)))
 
 
+def compare(
+    runs: Annotated[list[str], typer.Argument(help="Folders of finished runs, two or more.")],
+    out: Annotated[str, typer.Option(help="Page to write.")] = "compare.html",
+) -> None:
+    """Show runs side by side on one page: what they delivered, under which budgets, at what cost."""
+    from recipes.runner.pages.compare import write_comparison
+    from recipes.runner.progress import say
+
+    if Path(out).suffix != ".html":
+        raise UsageError(f"Got --out {out}; expected the name of a page, such as compare.html.")
+    say(str(write_comparison(runs, out)))
+
+
 def dashboard(
     run: Run,
     storage: Annotated[
@@ -104,7 +117,7 @@ def dashboard(
     optuna_dashboard.run_server(opened, host=host, port=port)
 
 
-COMMANDS: Mapping[str, Callable[..., None]] = {"list": list_all, "report": report, "dashboard": dashboard}
+COMMANDS: Mapping[str, Callable[..., None]] = {"list": list_all, "report": report, "compare": compare, "dashboard": dashboard}
 OTHERS = {  # commands whose modules, beside this one, import torch or other things that take their time; and their functions
     "measure": ("measure.py", "measure_device"),
     "pick": ("front.py", "pick"),

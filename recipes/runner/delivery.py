@@ -26,6 +26,7 @@ from evonas.search import SearchResult
 from evonas.space import Architecture, Population
 from evonas.study import History
 from evonas.units import format_quantity
+from predictors.breakdown import pieces, times
 from predictors.devices import runtime
 from predictors.devices.table import LatencyTable
 from recipes.runner.program import program_of, read_program
@@ -188,6 +189,34 @@ def deliver(
         raise UsageError(f"The exported network differs from PyTorch's {wrong}.")
     app_file(folder / "model.onnx", folder / APP, data, tested)
     return difference
+
+
+def about(network: nn.Module, data: ImageData, architecture: Mapping[str, str], *, timed: bool) -> dict[str, Any]:
+    """What a report says of the network itself, as plain data.
+
+    Args:
+        network: that was delivered.
+        data: that it was trained on.
+        architecture: of it, by names.
+        timed: whether this host's time is shared out among its pieces as well.
+
+    Returns:
+        {"input", "pieces"}: what it takes and how many images tested it, and what it is made of (`predictors.breakdown`).
+    """
+    network = network.to("cpu").to(memory_format=torch.contiguous_format).eval()
+    first, ms = data.train.head(1), times(network, data.image_shape) if timed else {}
+    found = [
+        {**piece, "option": _option(piece["name"], architecture), **({"ms": ms[piece["name"]]} if piece["name"] in ms else {})}
+        for piece in pieces(network, data.image_shape)
+    ]
+    takes = {"image_shape": list(data.image_shape), "classes": list(data.classes), "test_images": len(data.test)}
+    return {"input": {**takes, "mean": first.mean.tolist(), "scale": first.scale.tolist()}, "pieces": found}
+
+
+def _option(piece: str, architecture: Mapping[str, str]) -> str:
+    """What the choices of a block took."""
+    at = piece.replace(".", "_") + "_"
+    return " + ".join(option for choice, option in architecture.items() if choice.replace(".", "_").startswith(at))
 
 
 def app_file(source: Path, path: Path, data: ImageData, tested: float | None, **more: str) -> None:

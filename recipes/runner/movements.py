@@ -28,6 +28,7 @@ from predictors.devices import runtime
 from predictors.devices.learned import learned_table
 from predictors.devices.table import LatencyTable, corrected, measure_blocks, read_table, spread
 from recipes.runner.asked import AskedOneShot
+from recipes.runner.notes import introduce
 from recipes.runner.progress import bar, say, show_profile
 from recipes.runner.run_folder import JOURNAL, RunFolder, read_config, studies_of
 from recipes.runner.shared import artifact_store, trained_once
@@ -150,6 +151,7 @@ def begin(
             )
         join(study, space, {**search, "budget": limits.budget.plain_bounds(), "latency": _digest_of_table(limits.table, space)})
     run.begin()
+    introduce(studies, asked.recipe, asked.data, limits.budget, asked.out)
     if limits.table is not None:
         limits.table.save(run / "latency.json", space)
     return studies

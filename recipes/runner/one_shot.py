@@ -25,6 +25,7 @@ from evonas.explorers.screened import Predictor
 from evonas.extremes import cheapest_and_dearest
 from evonas.fusion import fused_costs
 from evonas.hand_made import hand_made
+from evonas.plot import in_lines
 from evonas.sampling import draw_feasible
 from evonas.space import Architecture, Population
 from evonas.storage import patiently
@@ -32,17 +33,18 @@ from predictors.costs import operators
 from predictors.devices import runtime
 from recipes.runner import movements
 from recipes.runner.asked import AskedOneShot
-from recipes.runner.delivery import deliver, require_registered, write_result
+from recipes.runner.delivery import about, deliver, require_registered, write_result
 from recipes.runner.final_training import FinalTraining
 from recipes.runner.finalists import choose, crown, decide, judged, rungs, told
 from recipes.runner.forecast import foretell, scoring_seconds, start, training_seconds
 from recipes.runner.front import AskedFront, best_known, multi_objective, require_points
 from recipes.runner.front import finish as finish_front
+from recipes.runner.notes import conclude
 from recipes.runner.pages.one_shot import write_report
 from recipes.runner.peers import tell, train_peers
 from recipes.runner.progress import say, show_images
 from recipes.runner.recorded import recorder
-from recipes.runner.run_folder import RunFolder, keep_copy
+from recipes.runner.run_folder import RunFolder, keep_copy, read_result
 from recipes.runner.scoring import REFERENCE, ranked_by, scored_by
 from recipes.runner.teacher import LARGEST, NONE, appointed, given
 from supernet import ImageData, InheritedFitness, StandAlone, accuracy, train
@@ -289,10 +291,20 @@ def _finals(
         winner["costs"][movements.LATENCY] = runtime.measure(network, images.image_shape)
     family = None if job.alone else job.family
     difference = deliver(network, images, winner["architecture"], job.space, run.path, family=family, tested=tested)
-    about = {} if job.about is None else job.about(supernet.space.from_names(winner["architecture"]))
-    more = {**about, "said": said, "peers": peers, "teacher": teacher, "finalists": told(studies[-1], supernet.space, chosen["finalists"])}
+    job_about = {} if job.about is None else job.about(supernet.space.from_names(winner["architecture"]))
+    timed = limits.table is not None and asked.latency_table is None
+    more = {
+        **job_about,
+        **about(network, images, winner["architecture"], timed=timed),
+        "said": said,
+        "peers": peers,
+        "teacher": teacher,
+        "finalists": told(studies[-1], supernet.space, chosen["finalists"]),
+    }
     result = write_result(run.path, asked.recipe, winner, limits.budget, limits.table, tested, baseline, difference, asked.seed, more)
     write_report(run.path, job.screening)
+    told_of, lines = read_result(run / "result.json"), in_lines(winner["architecture"])
+    patiently(lambda: conclude(studies[0], told_of, f"{asked.out}/report.html", lines), say)
     say(f"delivered to {asked.out}: {result}; all about it: {run / 'report.html'}")
 
 

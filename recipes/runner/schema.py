@@ -50,6 +50,28 @@ class Peer(pydantic.BaseModel):
     test: Number
 
 
+class Piece(pydantic.BaseModel):
+    """A part of the network, and what it costs."""
+
+    model_config = pydantic.ConfigDict(extra="allow")
+
+    name: Text
+    option: Text = ""
+    output: list[int] | None = None
+    macs: Number
+    params: Number
+
+
+class Input(pydantic.BaseModel):
+    """What the network takes."""
+
+    image_shape: Annotated[list[int], Field(min_length=3, max_length=3)]
+    classes: list[Text]
+    mean: list[Number]
+    scale: list[Number]
+    test_images: int | None = None
+
+
 class Outcome(pydantic.BaseModel):
     """A result: what a run writes. Restore it, or run the command again."""
 
@@ -69,5 +91,7 @@ class Outcome(pydantic.BaseModel):
     teacher: Teacher | None = None
     peers: list[Peer] = []
     tried: list[dict[str, Any]] = []
+    input: Input | None = None
+    pieces: list[Piece] = []
     latency: dict[str, Any] | None = None
     versions: dict[Text, Text] = {}

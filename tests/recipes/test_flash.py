@@ -109,7 +109,7 @@ def test_the_report_is_written_again(finished):
     (out / "report.html").unlink()
     done = here("report", out)
     assert done.returncode == 0, done.stderr
-    assert "The most accuracy for its latency" in (out / "report.html").read_text()
+    assert "the most accuracy for its latency" in (out / "report.html").read_text()
 
 
 @pytest.mark.parametrize(

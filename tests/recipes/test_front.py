@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from browser import CLICK, needs_browser, seen
 from command import here, stopped_at_checkpoint
 
 from evonas.study import History, open_study, space_of
@@ -131,3 +132,35 @@ def test_a_run_that_goes_on_takes_the_table_of_the_same_device_only(run, tmp_pat
     here(*more, "--latency-table", tmp_path / "phone.json")
     (run / "latency.json").unlink()
     assert read == [str(run / "latency.json"), str(tmp_path / "phone.json")]
+
+
+@needs_browser
+def test_a_click_on_a_point_draws_the_network_and_nothing_is_fetched(run, tmp_path):
+    """The page is one file: with the network cut off, a real click in a browser shows the very network of that trial."""
+    found = seen(run / "report.html", CLICK % (0, "search", 4), tmp_path)
+    assert (found["hidden"], found["fetched"]) == (False, [])
+    number = int(found["said"].split("trial ")[1].split(":")[0])  # of points that lie on one another the topmost
+    scored = [trial for trial in open_study(run / "study.log", "search").trials if trial.values is not None]
+    trial = next(trial for trial in scored if trial.number == number)
+    near = scored[4].user_attrs
+    assert (trial.user_attrs["macs"], trial.user_attrs["accuracy"]) == pytest.approx((near["macs"], near["accuracy"]), rel=0.03)
+    assert found["boxes"] == list(trial.params.values())
+
+
+def test_runs_are_compared_on_one_page(run, tmp_path):
+    point = run / "at-macs-400k"
+    done = here("compare", run, point, "--out", tmp_path / "both.html")
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "both.html").read_text()
+    test = json.loads((point / "result.json").read_text())["accuracy"]["test"]
+    assert page.count(f"{100 * test:.2f} &plusmn;") == 2  # once by itself, once as what the front delivered
+    assert [file.name for file in tmp_path.iterdir()] == ["both.html"]
+    for arguments, message in (
+        ([run], "expected at least two"),
+        ([run, run], "One run was given twice"),
+        ([run, tmp_path], "There is no finished run"),
+        ([run, point, "--out", tmp_path / "both.txt"], "expected the name of a page"),
+    ):
+        done = here("compare", *arguments)
+        assert done.returncode == 2
+        assert message in done.stderr

@@ -15,8 +15,8 @@ from predictors import DegreeAccuracy, measures, nn_degree
 from predictors.devices.known import read_device
 from predictors.flash.hardware import read_hardware
 from recipes.runner.pages import pictures
-from recipes.runner.pages.one_shot import cost_rows
-from recipes.runner.pages.page import write_page
+from recipes.runner.pages.one_shot import cost_rows, few, named
+from recipes.runner.pages.page import Picture, write_page
 from recipes.runner.run_folder import copied_studies, finished, read_config, read_result
 from supernet import skip_cells
 from supernet.spaces.skip import SkipFamily
@@ -50,14 +50,26 @@ def write_flash_report(path: str | Path) -> Path:
     at = np.linspace(min(degrees.min(), own), max(degrees.max(), own), 200)
     curve = (at, *model[-1].predict(at[:, None], return_std=True))
     pictures.accuracy_against_degree(folder / "fit.png", degrees, scores, curve, (own, result["accuracy"]["predicted"]))
-    images = [("fit.png", f"Accuracy against NN-Degree: {len(scores)} networks trained, and the curve through them")]
+    images = [
+        Picture("fit.png", f"Accuracy against NN-Degree: {len(scores)} networks trained, and the curve through them", note=few(len(scores)))
+    ]
     if (folder / "latency.csv").exists():
         device = read_device(inside(folder, "latency.csv"), family.space)
         predicted = read_hardware(inside(folder, "hardware.json"), family.totals)["latency"](device.population)
         measured = result["measured_ms"]
         star = None if measured is None else (result["costs"]["latency"], measured)
         pictures.latency_against_measured(folder / "latency.png", predicted, device.milliseconds, star)
-        images.append(("latency.png", f"The latency model against {len(predicted)} measured networks"))
+        images.append(Picture("latency.png", f"The latency model against {len(predicted)} measured networks"))
     options = list(result["architecture"].values())[1:]
     cells = list(zip(options[::2], options[1::2], strict=True))
-    return write_page(folder, "flash.html", result=result, config=config, images=images, rows=cost_rows(result), cells=cells)
+    data = named(config.get("data"))
+    return write_page(
+        folder,
+        "flash.html",
+        result=result,
+        config=config,
+        images=images,
+        rows=cost_rows(result),
+        cells=cells,
+        data=data,
+    )

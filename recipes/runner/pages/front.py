@@ -5,16 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from evonas import plot
 from evonas.files import inside, read_json
-from evonas.study import History, space_of
 from evonas.units import format_quantity
 from recipes.runner.pages import pictures
-from recipes.runner.pages.page import write_page
+from recipes.runner.pages.one_shot import few, named
+from recipes.runner.pages.page import Picture, write_page
 from recipes.runner.run_folder import STUDIES, copied_studies, read_config, read_result, readable
 
 FRONT, PICK = "front.json", "pick-"
+CAPTION = (
+    "Accuracy with inherited weights of all networks that were scored, and test accuracy of those that were delivered. "
+    "The two are different things: inherited weights are shared by all."
+)
 
 
 def write_front(path: str | Path) -> Path:
@@ -29,19 +32,20 @@ def write_front(path: str | Path) -> Path:
     folder = Path(path)
     with readable(folder):
         found: dict[str, Any] = read_json(inside(folder, FRONT))
-        clouds = []
         with copied_studies(folder, STUDIES[:2]) as studies:
-            space = space_of(studies[0])
-            for study in studies:
-                trials = study.get_trials(deepcopy=False)
-                history = History.of_trials(trials, space)
-                kept = [trials[int(history.numbers[position])].user_attrs for position in history.scored]
-                clouds.append((np.array([a[found["cost"]] for a in kept]), np.array([a["accuracy"] for a in kept])))
+            search, control = (plot.Scored.of(study) for study in studies)
+        cost, unit = found["cost"], found["unit"]
         points = [{**point, "told": _told(point)} for point in delivered(folder)]
-        stars = [(point["costs"][found["cost"]], point["test"]) for point in points]
-        pictures.front(folder / "front.png", found["cost"], found["unit"], clouds[0], clouds[1], stars)
+        stars = [(point["costs"][cost], point["test"]) for point in points]
+        clouds = [(scored.cost(cost, unit), scored.accuracies) for scored in (search, control)]
+        pictures.front(folder / "front.png", cost, unit, clouds[0], clouds[1], stars)
+        shown = [(*star, "<br>".join(plot.in_lines(point["architecture"]))) for star, point in zip(stars, points, strict=True)]
+        figure = plot.front(search, cost, unit, control=control, delivered=shown)
+        images = [Picture("front.png", CAPTION, figure, few(len(search)))]
         left = [point["bound"] for point in found["points"] if not point["folder"]]
-        return write_page(folder, "front.html", found=found, points=points, left=left, config=read_config(folder))
+        config = read_config(folder)
+        data = named(config.get("data"))
+        return write_page(folder, "front.html", images=images, found=found, points=points, left=left, config=config, data=data)
 
 
 def delivered(folder: Path) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from recipes.runner.pages import gap_pictures as pictures
-from recipes.runner.pages.page import write_page
+from recipes.runner.pages.page import Picture, write_page
 from recipes.runner.run_folder import finished, read_config, read_result
 
 ENOUGH_IN_TOP = 20
@@ -85,6 +85,6 @@ def _readable(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _drawn(draw: Any, file: Path, caption: str, *content: Any) -> tuple[str, str]:
+def _drawn(draw: Any, file: Path, caption: str, *content: Any) -> Picture:
     draw(file, *content)
-    return file.name, caption
+    return Picture(file.name, caption)

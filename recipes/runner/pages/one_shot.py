@@ -11,18 +11,21 @@ import numpy as np
 from optuna.trial import FrozenTrial
 from scipy.stats import kendalltau
 
+from evonas import plot
 from evonas.explorers.screened import Predictor, foretold
 from evonas.files import file_name, inside, read_json, write_json
-from evonas.study import SEARCH, History, attribute_name, score_of, space_of
+from evonas.study import SEARCH, History, attribute_name, space_of
 from evonas.units import format_quantity
 from recipes.runner.movements import RANKED_BY
 from recipes.runner.pages import pictures
-from recipes.runner.pages.page import write_page
+from recipes.runner.pages.page import Picture, write_page
 from recipes.runner.recorded import EPOCH, EPOCHS, epochs_of
 from recipes.runner.run_folder import STUDIES, copied_studies, finished, read_config, read_result
 from recipes.runner.scoring import FUSED, IN_WORDS
 from recipes.runner.training import LOSSES
 from supernet.training.agents import HELD_OUT_LOSS
+
+ENOUGH = 30  # networks
 
 
 def write_report(path: str | Path, predictor: Predictor | None = None) -> Path:
@@ -45,35 +48,36 @@ def write_report(path: str | Path, predictor: Predictor | None = None) -> Path:
     histories = [History.of_trials(found, space) for found in trials[:2]]
     if predictor is not None:
         write_json(folder / "predictions.json", foretold(histories[0], predictor))
+    scored, random = (plot.Scored.of(found) for found in trials)
+    moved = _moved(result, trials[0])
     images = [
-        (_costs(folder, result, trials, name), f"Inherited accuracy against {name}")
+        _against_cost(folder, result, scored, random, name, moved.get(name))
         for name in result["costs"]
         if _known(trials, result["units"][name], name)
     ]
-    pictures.best_so_far(folder / "best_so_far.png", *(_within(h, found) for h, found in zip(histories, trials, strict=True)))
-    images.append(("best_so_far.png", "Best so far within the budget, beside random search with as many evaluations"))
+    images.append(_best_so_far(folder, scored, random))
     screened = read_json(inside(folder, "predictions.json")) if (folder / "predictions.json").exists() else []
     if len(screened) > 2:
-        predicted, measured = np.array(screened).T
-        correlation = float(kendalltau(predicted, measured).statistic)
-        pictures.predicted_against_measured(folder / "predicted.png", predicted, measured, correlation)
-        images.append(("predicted.png", "What the predictor said of a network before it was scored"))
+        images.append(_foretold(folder, *np.array(screened).T))
     pictures.architecture(folder / "architecture.png", result["architecture"])
     losses = {name: read_json(file) for name, file in _losses(folder).items()}
     if records and "board" in records[-1]:
         pictures.board(folder / "board.png", [(int(entry[EPOCH]), entry["board"]) for entry in records])
-        images.append(("board.png", "The board of prioritised paths after every epoch: accuracy on held-out images with inherited weights"))
+        text = "The board of prioritised paths after every epoch: accuracy on held-out images with inherited weights"
+        images.append(Picture("board.png", text))
     if records and "distribution" in records[-1]:
         pictures.distribution(folder / "distribution.png", records[-1]["distribution"])
-        images.append(("distribution.png", "What was learned until the last epoch: how likely every option of every choice is held"))
+        text = "What was learned until the last epoch: how likely every option of every choice is held"
+        images.append(Picture("distribution.png", text))
     if records and HELD_OUT_LOSS in records[-1]:
         pictures.regret(folder / "regret.png", [(int(entry[EPOCH]), entry[HELD_OUT_LOSS]) for entry in records])
-        images.append(("regret.png", "What the agents draw, beside chance and beside what they recommend, on held-out images"))
+        text = "What the agents draw, beside chance and beside what they recommend, on held-out images"
+        images.append(Picture("regret.png", text))
     if "layers" in result:
         pictures.layers(folder / "layers.png", result["layers"])
     if losses:
         pictures.losses(folder / "losses.png", losses)
-        images.append(("losses.png", "Loss by epoch, of the supernet and of the winner on its own"))
+        images.append(Picture("losses.png", "Loss by epoch, of the supernet and of what was trained on its own", plot.losses(losses)))
     return write_page(
         folder,
         "report.html",
@@ -81,6 +85,9 @@ def write_report(path: str | Path, predictor: Predictor | None = None) -> Path:
         config=config,
         images=images,
         rows=cost_rows(result),
+        data=named(config.get("data")),
+        chance=chance(result["accuracy"]["test"], (result.get("input") or {}).get("test_images")),
+        moved=_predicted_by(result) if any(moved.values()) else "",
         history=histories[0],
         rungs=_rungs(result),
         records=records,
@@ -100,12 +107,6 @@ def _rounds(folder: Path, result: dict[str, Any]) -> list[list[str]]:
     return found
 
 
-def _within(history: History, trials: Sequence[FrozenTrial]) -> pictures.Floats:
-    """The scores of a history, NaN for networks that break the budget."""
-    kept = [trial.number for trial in trials if all(violation <= 0 for violation in trial.system_attrs.get("constraints", ()))]
-    return np.where(np.isin(history.numbers, kept), history.scores, np.nan)
-
-
 def _rungs(result: dict[str, Any]) -> list[str]:
     """The epochs at which finalists were judged, in order."""
     found = {epoch for entry in result.get("finalists") or [] for epoch in entry["accuracy"]}
@@ -118,21 +119,77 @@ def _losses(folder: Path) -> dict[str, Path]:
     return {name: found[name] for name in sorted(found, key=lambda name: (name != "supernet", name))}
 
 
-def _costs(folder: Path, result: dict[str, Any], studies: Sequence[Sequence[FrozenTrial]], name: str) -> str:
-    """The picture of one cost; returns its file name."""
-    unit = result["units"][name]
-    key = attribute_name(name, unit)
-    points = []
-    for found in studies:
-        trials = [t for t in found if score_of(t) is not None and key in t.user_attrs]
-        accuracies = [t.user_attrs.get("accuracy", score_of(t)) for t in trials]
-        points.append((np.array([t.user_attrs[key] for t in trials]), np.array(accuracies, dtype=np.float64)))
-    bound = result["bounds"].get(name, {})
+def _against_cost(
+    folder: Path, result: dict[str, Any], search: plot.Scored, control: plot.Scored, name: str, predicted: float | None
+) -> Picture:
+    """The picture of one cost."""
+    unit, bound = result["units"][name], result["bounds"].get(name, {})
     ends = [end for end in (bound.get("lower"), bound.get("upper")) if end is not None]
     file = file_name(f"accuracy_{name}", ".png")
-    winner = (result["costs"][name], result["accuracy"]["inherited"])
-    pictures.accuracy_against_cost(folder / file, name, unit, points[0], points[1], winner, ends)
-    return file
+    winner = plot.Winner(
+        result["accuracy"]["inherited"], result["costs"][name], predicted, "<br>".join(plot.in_lines(result["architecture"]))
+    )
+    pictures.accuracy_against_cost(
+        folder / file,
+        name,
+        unit,
+        (search.cost(name, unit), search.accuracies),
+        (control.cost(name, unit), control.accuracies) if len(control) else (np.zeros(0), np.zeros(0)),
+        (winner.cost, winner.accuracy),
+        ends,
+    )
+    figure = plot.against_cost(search, name, unit, control=control, winner=winner, bounds=ends)
+    return Picture(file, f"Accuracy with inherited weights against {name}", figure, few(len(search)))
+
+
+def _best_so_far(folder: Path, search: plot.Scored, control: plot.Scored) -> Picture:
+    within = [np.where(scored.keeps, scored.scores, np.nan) for scored in (search, control)]
+    pictures.best_so_far(folder / "best_so_far.png", *within)
+    text = "Best so far within the budget, beside random search with as many evaluations"
+    return Picture("best_so_far.png", text, plot.best_so_far(search, control), few(len(search)))
+
+
+def _foretold(folder: Path, predicted: pictures.Floats, measured: pictures.Floats) -> Picture:
+    tau = float(kendalltau(predicted, measured).statistic)
+    pictures.predicted_against_measured(folder / "predicted.png", predicted, measured, tau)
+    text = f"What the predictor said of a network before it was scored: Kendall tau {tau:.2f} on {len(predicted)} networks"
+    return Picture("predicted.png", text, plot.foretold(predicted, measured), few(len(predicted)))
+
+
+def few(networks: int) -> str:
+    """What to beware of where networks are few: by chance alone a tau of n networks is within 1.96 sd of 0 (Kendall, 1938)."""
+    if networks >= ENOUGH or networks < 2:
+        return ""
+    band = 1.96 * math.sqrt(2 * (2 * networks + 5) / (9 * networks * (networks - 1)))
+    return f"{networks} networks are few: a rank correlation within {min(band, 1.0):.2f} of 0 would be chance, and so may be who is ahead."
+
+
+def chance(test: float, images: int | None) -> float | None:
+    """Half the 95 % interval of an accuracy that so many test images give; None where nobody knows how many."""
+    return 1.96 * math.sqrt(max(test * (1 - test), 0.0) / images) if images else None
+
+
+def named(data: Any) -> str:
+    """Images as people call them: not by the folders that a file lies in."""
+    return Path(str(data)).name or str(data)
+
+
+def _moved(result: dict[str, Any], trials: Sequence[FrozenTrial]) -> dict[str, float | None]:
+    """What the search took the costs of the winner for, where that is not what was measured."""
+    won = [entry["trial"] for entry in result["tried"] if entry.get("architecture") == result["architecture"]]
+    known = next((trial.user_attrs for trial in trials if won and trial.number == won[0]), {})
+    found = {name: known.get(attribute_name(name, result["units"][name])) for name in result["costs"]}
+    return {
+        name: value if value is not None and abs(value - result["costs"][name]) > plot.SAME * result["costs"][name] else None
+        for name, value in found.items()
+    }
+
+
+def _predicted_by(result: dict[str, Any]) -> str:
+    """What predicted the costs that were measured in the end."""
+    residual = (result.get("latency") or {}).get("residual")
+    error = "" if residual is None else f", {100 * residual['mean']:.1f} % off on average and {100 * residual['worst']:.1f} % at worst"
+    return f"the latency table{error}"
 
 
 def _known(studies: Sequence[Sequence[FrozenTrial]], unit: str, cost: str) -> bool:

@@ -10,8 +10,8 @@ import numpy as np
 from evonas.cells import cell_sizes
 from evonas.study import History, space_of
 from recipes.runner.pages import pictures
-from recipes.runner.pages.one_shot import cost_rows
-from recipes.runner.pages.page import write_page
+from recipes.runner.pages.one_shot import cost_rows, named
+from recipes.runner.pages.page import Picture, write_page
 from recipes.runner.run_folder import copied_studies, finished, read_config, read_result
 
 
@@ -41,9 +41,10 @@ def write_pnas_report(path: str | Path) -> Path:
         space = space_of(search)
         grown, random = (History.of(study, space) for study in (search, baseline))
     pictures.levels(folder / "levels.png", cell_sizes(grown.population), grown.scores, cell_sizes(random.population), random.scores)
-    images = [("levels.png", "Networks in the order in which they were trained; random cells of the largest size beside them")]
+    images = [Picture("levels.png", "Networks in the order in which they were trained; random cells of the largest size beside them")]
     cell = [
         (number, *(result["architecture"][f"block{number}.{part}"] for part in ("input1", "op1", "input2", "op2")))
         for number in range(1, int(result["architecture"]["blocks"]) + 1)
     ]
-    return write_page(folder, "pnas.html", result=result, config=config, images=images, rows=cost_rows(result), cell=cell)
+    data = named(config.get("data"))
+    return write_page(folder, "pnas.html", result=result, config=config, images=images, rows=cost_rows(result), cell=cell, data=data)
