@@ -2,11 +2,12 @@
 # make demo      find a small digit classifier under two bounds: real images, no download, minutes on two cores
 # make workers   the same search by two workers that share a PostgreSQL server of their own, with the dashboard (Debian: apt install postgresql)
 # make fuzz      ten thousand malformed inputs: files, folders, arguments; minutes
-# make test      lint, types and tests: what CI runs
+# make docs      the site, strictly, its notebooks run: site/index.html
+# make test      lint, types, tests and the site: what CI runs
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo workers fuzz test
+.PHONY: install demo workers fuzz docs test
 
 install: .venv/ready
 
@@ -25,8 +26,11 @@ workers: install
 fuzz: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --cases 10000
 
+docs: install
+	OMP_NUM_THREADS=1 $(BIN)/mkdocs build --quiet --strict
+
 test: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not serial'
-	($(BIN)/mypy && $(BIN)/mypy tests/typed/user.py) & types=$$!; OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m serial && wait $$types
+	($(BIN)/mypy && $(BIN)/mypy tests/typed/user.py && $(MAKE) docs) & beside=$$!; OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m serial && wait $$beside

@@ -219,3 +219,4 @@ def fitted(population: npt.NDArray[Any], losses: Floats, options: int, ridge: fl
 
 
 AGENTS: dict[str, Callable[..., Agents]] = {"exponential": ExponentialAgents, "least-squares": LeastSquaresAgents}
+"""The kinds of agents, by what a recipe calls them."""

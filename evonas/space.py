@@ -22,7 +22,9 @@ from evonas.errors import UsageError, unknown
 from evonas.graph import Graph
 
 Architecture: TypeAlias = tuple[int, ...]
+"""An option of every choice, by its index."""
 Population: TypeAlias = npt.NDArray[np.int64]
+"""Architectures as rows: shape (n, choices)."""
 
 LARGEST_ENUMERATION = 1 << 22
 IDLE = ("identity", "skip", "skip_connect", "none", "0")  # names of options that do nothing

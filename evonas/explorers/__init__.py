@@ -47,6 +47,7 @@ __all__ = [
 
 Make = Callable[[SearchSpace, Budget, int], Explorer]
 EXPLORERS: Registry[Entry[Make]] = Registry("explorer", "evonas.explorers")
+"""Every explorer that is registered, by name: ours, and those of packages that name an entry point."""
 
 
 def register_explorer(name: str, summary: str, paper: str, make: Make) -> None:

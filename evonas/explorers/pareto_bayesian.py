@@ -6,7 +6,9 @@ that only the score is uncertain. What a network adds to the volume is then a su
 far as the network is no dearer, times how much it is above; its expectation is the same sum of one-dimensional expected improvements
 (Jones, Schonlau and Welch, 1998), in closed form for any number of costs.
 
-Costs are taken as logarithms: a millisecond less is worth more to a small network. A batch is picked one by one; a network that is to be
+Costs are taken as logarithms: a millisecond less is worth more to a small network. There is an end to that, or a network that costs nothing
+would be worth more than all others: what is cheaper by far than every good network that is known, and than nearly all random ones, gains
+nothing more. The end moves down with what is found. A batch is picked one by one; a network that is to be
 read counts as on the front with its expected score.
 """
 
@@ -28,7 +30,9 @@ from evonas.study import History
 Floats = npt.NDArray[np.float64]
 
 SAMPLED = 2000
-CHEAPEST = 0.02  # of random networks; below that nothing is gained: a network that costs nothing would be worth more than all others
+CHEAPEST = 0.02  # quantile of random networks' costs
+GOOD = 1 / 3  # scored networks that are not the worst third say how far costs reach down
+BEYOND = 0.3  # share of the way from the dearest to the cheapest good network that is worth something below that
 
 
 class ParetoBayesianExplorer(BayesianExplorer):
@@ -87,20 +91,27 @@ class ParetoBayesianExplorer(BayesianExplorer):
             if name not in self.budget.costs:
                 raise unknown("cost", name, self.budget.costs)
         sampled = self._of(space.sample(SAMPLED, np.random.default_rng([seed, 3])))
-        self._least = np.maximum(np.quantile(sampled, CHEAPEST, axis=0), np.finfo(np.float64).tiny)
-        self._dearest = np.log(np.maximum(sampled.max(axis=0), self._least))
+        self._least = _logarithms(np.quantile(sampled, CHEAPEST, axis=0))
+        self._dearest = _logarithms(sampled.max(axis=0))
 
-    def logarithms(self, population: Population) -> Floats:
-        """The logarithms of the costs, shape (n, costs)."""
-        return np.log(np.maximum(self._of(population), self._least))
+    def cheapest(self, population: Population, scores: Floats) -> Floats:
+        """The logarithms of the costs below which nothing is gained, shape (costs,), by what was scored: shapes (n, choices) and (n,)."""
+        good = _logarithms(self._of(population[scores >= np.quantile(scores, GOOD)])).min(axis=0)
+        way = np.maximum(self._dearest - good, 0.0)
+        return np.minimum(np.maximum(self._least, good - way), good - BEYOND * way)  # where many cost nothing, random ones say nothing
 
     def _of(self, population: Population) -> Floats:
         return np.stack([np.asarray(self.budget.costs[name](population), dtype=np.float64) for name in self.costs], axis=1)
 
     def worth(self, history: History) -> ExpectedVolume:
         """See `BayesianExplorer.worth`."""
-        scored = history.scored
-        return ExpectedVolume(self.logarithms, history.population[scored], self.targets(history), self._dearest, self.optimism)
+        population, targets = history.population[history.scored], self.targets(history)
+        least = self.cheapest(population, targets)
+
+        def logarithms(rows: Population) -> Floats:
+            return np.maximum(_logarithms(self._of(rows)), least)
+
+        return ExpectedVolume(logarithms, population, targets, self._dearest, self.optimism)
 
     def parents(self, history: History) -> Population:
         """The front; see `BayesianExplorer.parents`."""
@@ -116,7 +127,11 @@ class ParetoBayesianExplorer(BayesianExplorer):
 
     def front(self, history: History, scores: Floats) -> npt.NDArray[np.int64]:
         """Positions of the scored trials that no other beats by scores and all costs, the best first."""
-        return np.asarray(history.scored[undominated(self.logarithms(history.population[history.scored]), scores[history.scored])])
+        return np.asarray(history.scored[undominated(self._of(history.population[history.scored]), scores[history.scored])])
+
+
+def _logarithms(costs: Floats) -> Floats:
+    return np.log(np.maximum(costs, np.finfo(np.float64).tiny))
 
 
 class ExpectedVolume:

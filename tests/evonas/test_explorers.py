@@ -12,11 +12,13 @@ from evonas import (
     AgeingEvolutionExplorer,
     BayesianExplorer,
     Budget,
+    Choice,
     EvolutionExplorer,
     History,
     ParetoBayesianExplorer,
     RandomExplorer,
     ScreenedExplorer,
+    SearchSpace,
     UsageError,
     open_study,
     search,
@@ -220,22 +222,32 @@ def test_a_front_takes_fewer_evaluations_where_it_is_modelled():
             order = explorer.recommend(history)
             assert sorted(order.tolist()) == sorted(history.scored.tolist())
             front = explorer.front(history, history.scores)
-            logs = explorer.logarithms(history.population[front])[:, 0]
-            assert (np.diff(logs) < 0).all()
+            assert (np.diff(budget.costs["macs"](history.population[front])) < 0).all()
             assert (np.diff(history.scores[front]) < 0).all()
     assert found["pareto-bayesian"] > 0.95
     assert found["pareto-bayesian"] > max(found["pareto"], found["random"])
 
 
 def test_a_network_that_costs_nothing_is_not_worth_everything():
-    """A cost of 0 has no logarithm: it counts as one of the cheapest random networks."""
-    space, _, _ = example(choices=6, options=4, upper=1.0)
-    free = TableCost(np.array([[0.0, 1, 2, 3]] * 6))
-    budget = Budget({"macs": free}, [])
-    explorer = LIGHT["pareto-bayesian"](space, budget, 0)
-    logs = explorer.logarithms(space.enumerate())
-    assert np.isfinite(logs).all()
-    assert logs.min() >= 0
+    """A cost of 0 has no logarithm. What is far cheaper than all that is good gains no more; where those are cheap, it does."""
+    space = SearchSpace((Choice("dear", tuple("abcdef")), Choice("cheap", tuple("abcdef"))))
+    costs = TableCost(np.array([[0.0, 1e-6, 1e-3, 1, 10, 100], [0.0, 1e-9, 2e-9, 3e-9, 4e-9, 5e-9]]))
+    explorer = LIGHT["pareto-bayesian"](space, Budget({"macs": costs}, []), 0)
+    rows = space.enumerate()
+
+    def gains(scored):
+        """Of networks of one expected score, by their costs: 0, 1e-6, 1e-3, ..., where these were scored, dearer ones being better."""
+        population = rows[np.isin(rows[:, 0], scored) & (rows[:, 1] == 0)]
+        history = History(space, np.arange(len(population)), population, population[:, 0].astype(float))
+        candidates = rows[rows[:, 1] == 0]
+        return explorer.worth(history)(candidates, np.full(len(candidates), 10.0), np.full(len(candidates), 1e-9))
+
+    dear, cheap = gains([3, 4, 5]), gains([0, 1, 2, 3, 4, 5])
+    assert np.isfinite(dear).all()
+    assert dear[0] == pytest.approx(dear[1])  # both a millionth of what is known
+    assert dear[1] < 3 * dear[3]
+    assert (dear[2:-1] > dear[3:]).all()
+    assert cheap[1] > 1.2 * cheap[2]
 
 
 def test_screening_takes_the_predicted_best_and_a_share_at_random():
