@@ -22,7 +22,7 @@ from sklearn.pipeline import make_pipeline
 
 from evonas import Budget, EvolutionExplorer, RandomExplorer, ScreenedExplorer, open_study, parse_bounds, search
 from evonas.tabular import Table, nasbench_macro
-from predictors import BoostedTrees, DegreeAccuracy, NormalScores, measures, one_hot
+from predictors import BoostedTrees, DegreeAccuracy, GaussianProcess, NormalScores, measures, one_hot
 from predictors.screens import degree_features
 from supernet import mbconv
 
@@ -45,6 +45,7 @@ def main() -> None:
         "evolution, no predictor": None,
         "boosted trees on accuracies": trees,
         "boosted trees on ranks (boosted-trees)": NormalScores(trees),
+        "Gaussian process on ranks (gaussian-process)": NormalScores(GaussianProcess(space)),
         "NN-Degree, NN-Mass, MACs (nn-degree)": make_pipeline(measures(*features), DegreeAccuracy()),
         "NN-Degree alone": make_pipeline(measures(features[0]), DegreeAccuracy()),
     }

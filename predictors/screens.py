@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
-from sklearn.linear_model import Ridge
-from sklearn.pipeline import make_pipeline, make_union
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.pipeline import make_pipeline
 
 from evonas.registry import Entry, Registry
-from evonas.space import Population, SearchSpace
+from evonas.space import SearchSpace
 from evonas.tables import Part, tabulate
 from predictors.accuracy.boosted import BoostedTrees
-from predictors.accuracy.chosen import ChosenByTau
-from predictors.accuracy.encoding import measures, one_hot, option_numbers
+from predictors.accuracy.encoding import measures, one_hot
 from predictors.accuracy.gaussian_process import GaussianProcess
 from predictors.accuracy.normal_scores import NormalScores
-from predictors.costs import macs, params
+from predictors.costs import macs
 from predictors.flash.degree_accuracy import DegreeAccuracy
 from predictors.flash.nn_degree import inverted_residual_degree, inverted_residual_mass
 
@@ -55,35 +49,8 @@ def degree_features(supernet: Supernet) -> Any:
     return measures(degree, lambda population: 1 + mass(population), macs(space, parts))
 
 
-def candidates(space: SearchSpace, costs: Sequence[Callable[[Population], npt.ArrayLike]]) -> list[tuple[str, Any]]:
-    """Regressors over architectures that differ in what they take a space for, by name.
-
-    Args:
-        space: of the architectures.
-        costs: whose logarithms are features.
-    """
-    features = [make_pipeline(measures(*costs), FunctionTransformer(_logarithm), StandardScaler()), one_hot(space.sizes)]
-    if option_numbers(space, space.sample(1, np.random.default_rng(0))).shape[1]:
-        features.append(FunctionTransformer(partial(_numbers, space)))
-    return [
-        ("boosted trees", make_pipeline(make_union(*features), BoostedTrees())),
-        ("ridge", make_pipeline(make_union(*features), Ridge(1.0))),
-        ("Gaussian process", GaussianProcess(space)),
-    ]
-
-
-def _logarithm(values: Any) -> Any:
-    return np.log(np.maximum(values, np.finfo(np.float64).tiny))
-
-
-def _numbers(space: SearchSpace, population: Population) -> npt.NDArray[np.float64]:
-    return option_numbers(space, np.asarray(population, dtype=np.int64))
-
-
-def _chosen(supernet: Supernet) -> Any:
-    space, parts = supernet.space, supernet.parts()
-    counted = [params(space, parts), macs(space, parts)]
-    return NormalScores(ChosenByTau(candidates(space, counted), counted[0]))
+def _gaussian_process(supernet: Supernet) -> Any:
+    return NormalScores(GaussianProcess(supernet.space))
 
 
 def _trees(supernet: Supernet) -> Any:
@@ -95,6 +62,6 @@ def _degree(supernet: Supernet) -> Any:
 
 
 SCREENS.add(Entry("boosted-trees", "XGBoost over the options, fitted to ranks", "Chen & Guestrin 2016, arXiv 1603.02754", _trees))
-SCREENS.add(Entry("chosen", "trees, ridge or a Gaussian process, whichever ranks held-out networks best", "", _chosen))
+SCREENS.add(Entry("gaussian-process", "a Gaussian process over what the space declares, fitted to ranks", "", _gaussian_process))
 SCREENS.add(Entry("nn-degree", "a curve over NN-Degree, NN-Mass and MACs", "Li et al. 2021, arXiv 2108.00568", _degree))
 SCREENS.add(Entry("none", "everything that is proposed is scored", "", lambda supernet: None))

@@ -34,7 +34,7 @@ COMMAND_TIMEOUT_S = 600.0
 ROUNDS, WARM_UP, TOGETHER = 5, 3, 64
 
 Backend = Callable[[Path, tuple[int, ...]], float]
-"""(ONNX file, shape of one image) -> milliseconds of one image."""
+"""(file, shape of one image) -> milliseconds of one image. Files are ONNX, or what the backend writes (`predictors.devices.runtimes`)."""
 
 
 def export(module: nn.Module, input_shape: tuple[int, ...], path: Path, *, dynamic_batch: bool = False) -> None:
@@ -217,7 +217,7 @@ def measure_all(
 ) -> list[float]:
     """Milliseconds of one image for each module with the shape of its input: exported into temporary files and handed to the backend.
 
-    On this host all are measured together (`times_onnx`); another backend gets one after the other.
+    On this host all are measured together (`times_onnx`); another backend gets one after the other, in its own form where it writes one.
 
     Raises:
         UsageError: a module takes several tensors.
@@ -248,10 +248,11 @@ def require_one_tensor(input_shape: tuple[int, ...]) -> None:
 def _measured_together(
     modules: Sequence[tuple[nn.Module, tuple[int, ...]]], backend: Backend, told: Callable[[float], None]
 ) -> list[float]:
+    write: Callable[[nn.Module, tuple[int, ...], Path], None] = getattr(backend, "write", export_to_time)
     with tempfile.TemporaryDirectory() as folder:
-        paths, found = [Path(folder) / f"{i}.onnx" for i in range(len(modules))], []
+        paths, found = [Path(folder) / f"{i}{getattr(backend, 'suffix', '.onnx')}" for i in range(len(modules))], []
         for i, (path, (module, shape)) in enumerate(zip(paths, modules, strict=True)):
-            export_to_time(module, shape, path)
+            write(module, shape, path)
             if backend is not time_onnx:
                 found.append(backend(path, shape))
                 path.unlink()

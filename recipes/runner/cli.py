@@ -48,6 +48,7 @@ def list_all() -> None:
     from rich.table import Table
 
     from evonas.explorers import EXPLORERS
+    from predictors.devices.runtimes import RUNTIMES
     from predictors.screens import SCREENS
     from recipes.runner.progress import console
     from recipes.runner.registry import RECIPES
@@ -55,8 +56,8 @@ def list_all() -> None:
     from supernet.spaces import SPACES
     from supernet.training.registry import WAYS
 
-    titles = ("recipes", "search spaces", "ways of training", "explorers", "predictors")
-    lists: tuple[Mapping[str, Entry[Any]], ...] = (RECIPES, SPACES, WAYS, EXPLORERS, SCREENS)
+    titles = ("recipes", "search spaces", "ways of training", "explorers", "predictors", "runtimes")
+    lists: tuple[Mapping[str, Entry[Any]], ...] = (RECIPES, SPACES, WAYS, EXPLORERS, SCREENS, RUNTIMES)
     for title, entries in zip(titles, lists, strict=True):
         table = Table("name", "what it is", "paper", title=title, title_justify="left", title_style="bold")
         for item in entries.values():

@@ -1,4 +1,4 @@
-"""The network of a finished run in other forms: eight-bit integers, ExecuTorch, safetensors."""
+"""The network of a finished run in other forms: eight-bit integers, ExecuTorch, LiteRT, safetensors."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import torch
 import typer
 
 from evonas.app import APP
-from evonas.errors import UsageError, first_line
+from evonas.errors import UsageError
 from evonas.files import read_json, write_json, written_whole
 from predictors.devices import runtime
+from predictors.devices.runtimes import RUNTIMES
 from recipes.runner import options as o
 from recipes.runner.delivery import app_file, load_model
 from recipes.runner.progress import bar, say
@@ -23,8 +24,7 @@ from supernet import ImageData, load
 from supernet.archive import load_archive
 
 CALIBRATION, SCORED_TOGETHER = 256, 256
-INT8, INT8_APP, WEIGHTS, PTE = "model-int8.onnx", "app-int8.onnx", "model.safetensors", "model.pte"
-CLOSE = 1e-3
+INT8, INT8_APP, WEIGHTS, PTE, TFLITE = "model-int8.onnx", "app-int8.onnx", "model.safetensors", "model.pte", "model.tflite"
 IN_EIGHT_BITS = ("Conv", "Gemm", "MatMul", "Add", "Mul", "AveragePool", "GlobalAveragePool", "MaxPool", "Concat", "Clip")
 
 
@@ -32,6 +32,7 @@ def export_run(
     run: Annotated[str, typer.Argument(help="A finished run folder.")],
     int8: Annotated[bool, typer.Option("--int8", help=f"{INT8} and {INT8_APP}: weights and values in eight bits, calibrated.")] = False,
     pte: Annotated[bool, typer.Option("--pte", help=f"{PTE} for ExecuTorch with XNNPACK (needs the extra mobile).")] = False,
+    tflite: Annotated[bool, typer.Option("--tflite", help=f"{TFLITE} for LiteRT (needs the package litert-torch).")] = False,
     safetensors: Annotated[
         bool, typer.Option("--safetensors", help=f"{WEIGHTS}: the weights by name (needs the package safetensors).")
     ] = False,
@@ -61,12 +62,16 @@ def export_run(
     if safetensors:
         _safetensors(network, folder / WEIGHTS)
     if pte:
-        figures[PTE] = _executorch(network, images, folder / PTE)
+        figures[PTE] = _for_runtime("executorch", network, images, folder / PTE)
+    if tflite:
+        figures[TFLITE] = _for_runtime("litert", network, images, folder / TFLITE)
     if int8:
         figures |= _int8(folder, images, tested, calibration, more)
     known = read_json(folder / "export.json") if (folder / "export.json").exists() else {}
     write_json(folder / "export.json", {**known, **figures})
-    wanted = [APP] + [name for name, asked in ((WEIGHTS, safetensors), (PTE, pte), (INT8, int8), (INT8_APP, int8)) if asked]
+    wanted = [APP] + [
+        name for name, asked in ((WEIGHTS, safetensors), (PTE, pte), (TFLITE, tflite), (INT8, int8), (INT8_APP, int8)) if asked
+    ]
     say(f"{run}: {', '.join(f'{name} ({(folder / name).stat().st_size / 1e3:.0f} kB)' for name in wanted)}")
 
 
@@ -159,27 +164,21 @@ def _safetensors(network: torch.nn.Module, path: Path) -> None:
         save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, str(temporary))
 
 
-def _executorch(network: torch.nn.Module, images: ImageData, path: Path) -> dict[str, Any]:
+def _for_runtime(name: str, network: torch.nn.Module, images: ImageData, path: Path) -> dict[str, Any]:
+    """Write the network for another runtime, and refuse what computes something else."""
+    runs = RUNTIMES.pick(name).make()
     try:
-        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-        from executorch.exir import to_edge_transform_and_lower
-        from executorch.runtime import Runtime
-    except ImportError:
-        raise UsageError("A .pte file needs ExecuTorch; expected the extra: pip install 'evonas[mobile]'.") from None
-    image = torch.zeros(1, *images.image_shape)  # grey images are contiguous in any order, and ExecuTorch would take another one
-    image.copy_(next(iter(images.test.batches(1, torch.device("cpu"))))[0])
-    try:
-        exported = torch.export.export(network.eval(), (image,))
-        program = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()]).to_executorch()
-    except Exception as error:
-        raise UsageError(f"ExecuTorch cannot take this network: {first_line(error)}. model.onnx is unharmed.") from None
-    with written_whole(path) as temporary:
-        temporary.write_bytes(program.buffer)
-    outputs = Runtime.get().load_program(str(path)).load_method("forward").execute([image])[0]
-    with torch.no_grad():
-        difference = float((outputs - network(image)).abs().max())
-    if difference > CLOSE:
-        path.unlink()
-        raise UsageError(f"ExecuTorch computes something else, by {difference:.2g}; expected at most {CLOSE}. model.onnx is unharmed.")
+        with written_whole(path) as temporary:
+            runs.write(network, images.image_shape, temporary)
+        difference = runs.check(network, path, _image(images))
+    except UsageError as error:
+        raise UsageError(f"{error} model.onnx is unharmed.") from None
     say(f"{path}: the outputs of PyTorch, to {difference:.1g}")
     return {"difference": difference}
+
+
+def _image(images: ImageData) -> torch.Tensor:
+    """A test image in the usual order: grey ones are contiguous in any, and a runtime would take another one."""
+    image = torch.zeros(1, *images.image_shape)
+    image.copy_(next(iter(images.test.batches(1, torch.device("cpu"))))[0])
+    return image

@@ -23,6 +23,7 @@ from predictors.devices import runtime
 from predictors.devices.android import android
 from predictors.devices.known import FEWEST_ALONE, MILLISECONDS, KnownDevices, MeasuredDevice, read_device, read_devices, write_device
 from predictors.devices.runtime import Backend, command_backend, measure, time_onnx
+from predictors.devices.runtimes import RUNTIMES, Runtime
 from predictors.devices.table import spread
 from predictors.devices.transfer import worth_measuring
 from recipes.runner import options as o
@@ -44,6 +45,10 @@ def measure_device(
     android_runner: Annotated[
         str | None,
         typer.Option("--android", help="Measure on a phone over adb: path of the onnxruntime_perf_test that was built for it."),
+    ] = None,
+    runtime_name: Annotated[
+        str | None,
+        typer.Option("--runtime", help="Measure on this host by another runtime: onnxruntime, executorch or litert (evonas list)."),
     ] = None,
     export: Annotated[
         str | None, typer.Option(help=f"Measure nothing: write the networks into this folder, with a {SHEET} to fill in by hand.")
@@ -75,7 +80,8 @@ def measure_device(
     Where there are such files, the networks are chosen by what these devices say of them. Measured networks stay in the
     file: the same command again goes on, and a larger --networks adds to them. A device of 20 networks or more can teach others.
 
-    Where nothing can be run from here: --export DIR, fill in the CSV file, --import it.
+    Where nothing can be run from here: --export DIR (with --runtime executorch or litert as files for those), fill in the CSV file,
+    --import it.
 
     Example: evonas measure --data cifar10 --command "./time_on_board.sh {file}" --out devices/board.csv
     """
@@ -84,10 +90,13 @@ def measure_device(
         raise UsageError(f"The device file {out} has no name that ends in .csv; expected one, such as devices/board.csv.")
     own = {"layout": layout, "widths": o.numbers(widths), "depths": o.numbers(depths), "squeeze_excite": squeeze_excite or None}
     require_supernet(space)
-    if sum(way is not None for way in (command, android_runner, export, import_from)) > 1:
-        raise UsageError("Got more than one of --command, --android, --export and --import; expected one way to measure.")
+    ways = [way for way in (command, android_runner, import_from, export or runtime_name) if way is not None]  # --export takes a runtime
+    if len(ways) > 1:
+        raise UsageError("Got more than one of --command, --android, --runtime, --export and --import; expected one way to measure.")
     backend: Backend = time_onnx if command is None else command_backend(command)
     backend = backend if android_runner is None else android(android_runner)
+    runs = RUNTIMES.pick(runtime_name or "onnxruntime").make()
+    backend = backend if runtime_name is None else runs
     images = load(data, image_size=image_size)
     given = {name: value for name, value in own.items() if value is not None}
     supernet = supernet_of(space, images.image_shape, len(images.classes), **given, seed=seed)
@@ -103,7 +112,7 @@ def measure_device(
             raise UsageError(f"{Path(export) / SHEET} is there already; expected another folder. --import takes what was filled in.")
         if not wanted:
             raise UsageError(f"{out} has {len(done)} networks already; expected a larger --networks.")
-        _write_sheet(Path(export), supernet, wanted)
+        _write_sheet(Path(export), supernet, wanted, runs)
         say(
             f"{export}: {len(wanted)} networks; fill in {MILLISECONDS} in {SHEET}, then: evonas measure --import {Path(export) / SHEET} ..."
         )
@@ -121,12 +130,13 @@ def measure_device(
     say(f"{path}: {len(done)} networks, {min(done.values()):.3g} to {max(done.values()):.3g} ms")
 
 
-def _write_sheet(folder: Path, supernet: ChainSupernet, rows: Sequence[Architecture]) -> None:
-    """The networks as ONNX files, and a table with a line for each."""
+def _write_sheet(folder: Path, supernet: ChainSupernet, rows: Sequence[Architecture], runs: Runtime) -> None:
+    """The networks as files of a runtime, and a table with a line for each."""
     folder.mkdir(parents=True, exist_ok=True)
-    names = [f"network{i:02}.onnx" for i in range(len(rows))]
+    names = [f"network{i:02}{runs.suffix}" for i in range(len(rows))]
     for row, name in zip(rows, names, strict=True):
-        runtime.export(supernet.subnet(row), supernet.image_shape, folder / name)
+        write = runtime.export if runs.suffix == ".onnx" else runs.write
+        write(supernet.subnet(row), supernet.image_shape, folder / name)
     with written_whole(folder / SHEET) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([FILE, *supernet.space.names, MILLISECONDS])

@@ -54,7 +54,7 @@ OUTPUTS = (
     ),
     *("front.json", "front.png", "forecast.json", "latency.json", "finalists.json", "reference.json", "peers.json"),
     *("winner.json", "predictions.json", "result.json", "config.json"),
-    *("app.onnx", "app-int8.onnx", "model-int8.onnx", "model.safetensors", "model.pte", "export.json"),
+    *("app.onnx", "app-int8.onnx", "model-int8.onnx", "model.safetensors", "model.pte", "model.tflite", "export.json"),
 )
 
 
