@@ -8,6 +8,7 @@ the bounds in a fraction of a second; it is trained, measured, tested once, and 
 from __future__ import annotations
 
 import math
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -29,7 +30,10 @@ from evonas import (
     profile,
     search,
 )
-from evonas.files import read_json, write_json
+from evonas.budget import Bound
+from evonas.errors import unknown
+from evonas.explorers.pareto_bayesian import undominated
+from evonas.files import read_json, write_json, written_whole
 from evonas.storage import repair_journal
 from evonas.units import format_quantity
 from predictors import flash_search, read_hardware
@@ -37,11 +41,12 @@ from predictors.devices import runtime
 from predictors.devices.known import MeasuredDevice, read_device, write_device
 from predictors.flash.hardware import HardwareCost, fit_hardware
 from predictors.flash.objective import ACCURACY, PredictedAccuracy, accuracy_per_cost, require_accuracy_bound
-from predictors.flash.two_level import Optimum
+from predictors.flash.two_level import Optimum, two_level_search
 from recipes.runner import options as o
 from recipes.runner.asked import AskedUnderBudget
 from recipes.runner.delivery import about, deliver, versions
 from recipes.runner.forecast import alone_seconds, foretell, start
+from recipes.runner.front import AskedPoints, deliver_points, spread
 from recipes.runner.pages.flash import accuracy_model, write_flash_report
 from recipes.runner.progress import bar, best_so_far, say, show_images, show_profile
 from recipes.runner.registry import recipe
@@ -55,6 +60,8 @@ BASELINE = 20_000
 MOST_TRIED = 5
 THIS_HOST = "this host, ONNX Runtime, one thread"
 SMALL_IMAGES = 24
+SEARCHED, ALMOST = 30, 0.9999  # bounds of a front; and the share of the most accuracy under a bound that its network has at least
+WITHIN_A_RUN = ("budget", "front", "at", "deliver")  # what may differ where a run goes on
 
 Samples = Annotated[int, typer.Option(help="Networks trained for the accuracy model.", min=5)]
 SampleEpochs = Annotated[int, typer.Option(help="Epochs of each of them.", min=1)]
@@ -81,10 +88,14 @@ FlashBounds = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class AskedFlash(AskedUnderBudget):
-    """With a budget that knows accuracy."""
+class AskedFlash(AskedPoints, AskedUnderBudget):
+    """With a budget that knows accuracy, or the front of accuracy and a cost."""
 
     budget: FlashBounds = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Refuse what does not belong together before anything else is done."""
+        self.check_points()
 
 
 @recipe(
@@ -92,7 +103,7 @@ class AskedFlash(AskedUnderBudget):
     summary="25 networks trained, the rest from formulas",
     paper="Li et al. 2021, arXiv 2108.00568",
     page=write_flash_report,
-    outputs=("latency.csv", "hardware.json", "fit.png", "latency.png"),
+    outputs=("front.json", "front.png", "latency.csv", "hardware.json", "fit.png", "latency.png"),
 )
 def flash(
     asked: AskedFlash,
@@ -110,12 +121,13 @@ def flash(
 
     For DenseNet- and ResNet-like networks of three cells: depth, width and skip connections are free. The winner has the most
     accuracy for its latency (and energy and area) among those that keep the budget; it is measured, trained on its own and delivered.
-    With another budget the same command searches again with the samples and measurements that the run folder holds.
+    With another budget the same command searches again with the samples and measurements that the run folder holds. With --front it
+    searches for the most accuracy under each of many bounds on a cost, and delivers a network at each of the points wanted.
 
     Example: evonas flash --data digits --budget accuracy=60%.. --budget latency=50% --out runs/flash
     """
     given = {} if hardware is None else read_json(Path(hardware))
-    arguments = {name: value for name, value in asked.arguments.items() if name != "budget"}
+    arguments = {name: value for name, value in asked.arguments.items() if name not in WITHIN_A_RUN}
     arguments["hardware"] = given or None
     where, seed = pick_device(asked.device), asked.seed
     images = load(asked.data, image_size=asked.image_size)
@@ -124,7 +136,7 @@ def flash(
     settings: dict[str, Any] = {"connection": connection, "layout": layout or ("small" if small else "paper")}
     family = skip_cells(images.image_shape, len(images.classes), **settings)
     counted = {**_counted(family), **({} if hardware is None else read_hardware(hardware, family.totals))}
-    _require_form(family, asked.bounds, counted)
+    _require_form(family, asked.bounds, counted, asked.front)
     training: dict[str, Any] = {"batch_size": batch_size, "lr": lr, "weight_decay": 5e-4, "seed": seed}
 
     settled = {"epochs": retrain_epochs, "device": where, **training}
@@ -156,6 +168,9 @@ def flash(
         limits = Budget(known, parse_bounds(asked.bounds, family.space, known))
         show_profile(profile(family.space, limits), family.space.count())
         say(f"accuracy model: Kendall tau {agreement:.2f} with the {samples} networks it was fitted to; {limits}")
+        if asked.front is not None:
+            _front(run, family, limits, asked, hardware)
+            return
 
         winner = _winner(run, family, limits, measured=held_out is not None, seed=seed)
         architecture = family.space.from_names(winner["architecture"])
@@ -182,11 +197,52 @@ def flash(
         say(f"delivered to {asked.out}: {_in_one_line(result, limits)}; all about it: {run / 'report.html'}")
 
 
-def _require_form(family: SkipFamily, bounds: list[RequestedBound], counted: dict[str, Any]) -> None:
+def _front(run: RunFolder, family: SkipFamily, limits: Budget, asked: AskedFlash, hardware: str | None) -> None:
+    """The most accuracy under each of many bounds on a cost, by the models; and a run of its own for every point that is wanted."""
+    cost = str(asked.front)
+    kept = [bound for bound in limits.bounds if bound.cost != cost]
+    sampled = family.space.sample(BASELINE, np.random.default_rng([asked.seed, 9]))
+    sampled = sampled[Budget(limits.costs, kept).feasible(sampled)]
+    if not len(sampled):
+        raise UsageError(f"None of {BASELINE:,} random networks keeps {Budget(limits.costs, kept)}; expected some. Loosen a bound.")
+    unit, costs = limits.costs[cost].unit, limits.costs[cost](sampled)
+
+    def best(upper: float) -> tuple[dict[str, str], float, float]:
+        within = Budget(limits.costs, [*kept, Bound(cost, 0.0, upper, unit)])
+        row = np.array([two_level_search(family.space, within, accuracy_per_cost([])).architecture])
+        return family.space.to_names(row[0]), float(limits.costs[ACCURACY](row)[0]), float(limits.costs[cost](row)[0])
+
+    found = [best(float(upper)) for upper in np.geomspace(costs.min(), costs.max(), SEARCHED)]
+    order = undominated(np.array([[spent] for _, _, spent in found]), np.array([accuracy for _, accuracy, _ in found]))
+    networks = [dict(zip(("architecture", "score", "cost"), found[i], strict=True)) for i in order]
+    bounds = [f"{cost}={point}" for point in asked.points or spread(np.array([network["cost"] for network in networks]), unit)]
+    others = {name: value for name, value in asked.arguments.items() if name not in WITHIN_A_RUN} | {"hardware": hardware}
+
+    def make(bound: str, folder: Path) -> None:
+        known = {name: each for name, each in limits.costs.items() if name != ACCURACY}
+        (point,) = parse_bounds([RequestedBound.parse(bound)], family.space, known)
+        folder.mkdir(exist_ok=True)
+        for name in ("study.log", "latency.csv", "hardware.json"):  # what was trained and measured serves all points
+            if (run / name).exists() and not (folder / name).exists():
+                with written_whole(folder / name) as temporary:
+                    shutil.copy(run / name, temporary)
+        if not (folder / "config.json").exists():
+            write_json(folder / "config.json", run.config)
+        most = best(point.upper)[1]
+        budget = [str(text) for text in asked.budget if RequestedBound.parse(text).cost not in (cost, ACCURACY)]
+        flash(**{**others, "out": str(folder), "budget": [*budget, bound, f"accuracy={most * ALMOST:.6f}.."], "device": asked.device})
+
+    say(f"the front: {deliver_points(run, asked, unit, networks, bounds, make)}")
+
+
+def _require_form(family: SkipFamily, bounds: list[RequestedBound], counted: dict[str, Any], front: str | None = None) -> None:
     """Refuse what can be refused before anything is trained or measured: a malformed bound, one that nothing meets, none on accuracy."""
     units = {"latency": "ms", ACCURACY: "", **{name: cost.unit for name, cost in counted.items()}}
     checked = [bound.check(units) for bound in bounds]
-    require_accuracy_bound([bound.cost for bound in checked if not bound.lower <= 0])  # a share is not a number yet
+    if front is None:
+        require_accuracy_bound([bound.cost for bound in checked if not bound.lower <= 0])  # a share is not a number yet
+    elif front not in units or front == ACCURACY:
+        raise unknown("cost for --front", front, sorted(set(units) - {ACCURACY}))
     if any(bound.cost == ACCURACY and bound.lower > 1 for bound in checked):
         wrong = next(bound.text for bound in bounds if bound.cost == ACCURACY)
         raise UsageError(f"The bound {wrong} cannot be met: accuracy lies between 0 and 1. Write 0.7.. for 70 %.")

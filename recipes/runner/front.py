@@ -24,7 +24,7 @@ from evonas.files import file_name, inside, read_json, write_json
 from evonas.space import Population, SearchSpace
 from evonas.study import History
 from recipes.runner import options as o
-from recipes.runner.asked import AskedOneShot
+from recipes.runner.asked import Asked, AskedOneShot
 from recipes.runner.movements import LATENCY
 from recipes.runner.pages.front import FRONT, PICK, told, write_front
 from recipes.runner.progress import say
@@ -52,25 +52,23 @@ KnownRun = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class AskedFront(AskedOneShot):
-    """A run that may search the whole front, or go on from one that did."""
+class AskedPoints(Asked):
+    """A run that may deliver networks at several points of a front."""
 
     front: FrontOf = None
     at: At = None
     deliver: Deliver = None
-    known: KnownRun = None
 
-    def __post_init__(self) -> None:
-        """Refuse what does not belong together before anything else is done."""
-        super().__post_init__()
+    def check_points(self) -> None:
+        """Refuse what does not belong together.
+
+        Raises:
+            UsageError: it does not.
+        """
         if self.front is None and (self.at is not None or self.deliver is not None):
             raise UsageError("Got --at or --deliver without --front, which says the cost; expected, for example, --front latency.")
-        if self.front is not None and self.storage is not None:
-            raise UsageError("Got --front with --storage; expected one worker, whose trials are kept in the run folder.")
         if self.deliver not in (None, ALL, NONE) and not (self.deliver or "").isdigit():
             raise UsageError(f"Got --deliver {self.deliver}; expected all, none, or a number.")
-        if self.known_run is not None and not (self.known_run / JOURNAL).exists():
-            raise UsageError(f"There are no trials of a search in {self.known}; expected the folder of a run.")
         for text in self.points:
             RequestedBound.parse(f"{self.front}={text}")
 
@@ -78,6 +76,26 @@ class AskedFront(AskedOneShot):
     def points(self) -> list[str]:
         """The bounds that were named."""
         return [text.strip() for text in self.at.split(",")] if self.at else []
+
+    def wanted(self, points: int) -> int:
+        """How many of so many points are delivered."""
+        return {None: points, ALL: points, NONE: 0}[self.deliver] if self.deliver in (None, ALL, NONE) else min(int(self.deliver), points)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskedFront(AskedPoints, AskedOneShot):
+    """A run that may search the whole front, or go on from one that did."""
+
+    known: KnownRun = None
+
+    def __post_init__(self) -> None:
+        """Refuse what does not belong together before anything else is done."""
+        super().__post_init__()
+        self.check_points()
+        if self.front is not None and self.storage is not None:
+            raise UsageError("Got --front with --storage; expected one worker, whose trials are kept in the run folder.")
+        if self.known_run is not None and not (self.known_run / JOURNAL).exists():
+            raise UsageError(f"There are no trials of a search in {self.known}; expected the folder of a run.")
 
     @property
     def known_run(self) -> Path | None:
@@ -140,18 +158,36 @@ def finish(run: RunFolder, asked: AskedFront, budget: Budget, found: SearchResul
         {"architecture": name, "score": float(history.scores[scored[i]]), "cost": float(costs[i])}
         for name, i in zip(names, front, strict=True)
     ]
-    wanted = {None: len(bounds), ALL: len(bounds), NONE: 0}.get(asked.deliver)
-    wanted = min(int(asked.deliver or 0), len(bounds)) if wanted is None else wanted
-    content: dict[str, Any] = {"recipe": asked.recipe, "cost": cost, "unit": unit, "front": networks, "points": []}
+    arguments = dict(asked.arguments) | {"device": asked.device, "fresh": asked.fresh, "peers": asked.peers}
+
+    def make(bound: str, folder: Path) -> None:
+        RECIPES[asked.recipe].make(**picked(arguments, run.path, [bound], folder))
+
+    page = deliver_points(run, asked, unit, networks, bounds, make)
+    say(f"the front: {page}; another point of it: evonas pick {asked.out} --budget {cost}=...")
+
+
+def deliver_points(
+    run: RunFolder, asked: AskedPoints, unit: str, networks: list[dict[str, Any]], bounds: list[str], make: Callable[[str, Path], None]
+) -> Path:
+    """Deliver the points that are wanted, the dearest first; write `front.json` and the report, and return the page.
+
+    Args:
+        unit: of the cost.
+        networks: of the front, the best first: {"architecture", "score", "cost"} each.
+        bounds: the points, the dearest last.
+        make: delivers the network of a bound into a folder.
+    """
+    wanted = asked.wanted(len(bounds))
+    content: dict[str, Any] = {"recipe": asked.recipe, "cost": asked.front, "unit": unit, "front": networks, "points": []}
     say(f"front: {len(networks)} networks; {wanted} of {len(bounds)} points will be trained: {', '.join(bounds)}")
     for i, bound in reversed(list(enumerate(bounds))):
         folder = run / folder_of("at-", [bound])
         if i >= len(bounds) - wanted:
-            arguments = dict(asked.arguments) | {"device": asked.device, "fresh": asked.fresh, "peers": asked.peers}
-            RECIPES[asked.recipe].make(**picked(arguments, run.path, [bound], folder))
+            make(bound, folder)
         content["points"].insert(0, {"bound": bound, **told(folder)})
     write_json(run / FRONT, content)
-    say(f"the front: {write_front(run.path)}; another point of it: evonas pick {asked.out} --budget {cost}=...")
+    return write_front(run.path)
 
 
 def folder_of(prefix: str, budget: Sequence[str]) -> str:

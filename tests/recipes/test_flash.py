@@ -10,13 +10,15 @@ import pytest
 import torch
 from command import here
 
-from evonas import UsageError
+from evonas import History, UsageError
 from predictors import MeasuredDevice, count_macs, count_params, macs, read_device, write_device
 from predictors.devices.runtime import command_backend
 from predictors.devices.runtime import run as run_onnx
 from recipes.flash import flash
 from recipes.runner.delivery import load_model
 from recipes.runner.measure import _chosen, measure_device
+from recipes.runner.pages.flash import accuracy_model
+from recipes.runner.run_folder import copied_studies
 from supernet import load, mbconv, skip_cells
 
 SMALL = ["--data", "digits", "--measured", "10", "--samples", "6", "--sample-epochs", "2", "--retrain-epochs", "4", "--device", "cpu"]
@@ -102,6 +104,35 @@ def test_another_budget_is_searched_with_the_samples_that_are_there(finished, tm
     refused = here("flash", *SMALL, *BUDGET, "--connection", "addition", "--out", run)
     assert refused.returncode == 2
     assert "was made with connection='concatenation', not 'addition'" in refused.stderr
+
+
+def test_a_front_shares_the_samples_and_every_point_keeps_its_bound(finished, tmp_path):
+    """The most predicted accuracy under each bound: more than any random network that keeps it has."""
+    run = tmp_path / "front"
+    shutil.copytree(finished[0], run)
+    done = here("flash", *SMALL, "--front", "macs", "--at", "3M,6M", "--deliver", "1", "--out", run)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((run / "front.json").read_text())
+    costs, scores = ([network[key] for network in found["front"]] for key in ("cost", "score"))
+    assert (np.diff(costs) < 0).all()
+    assert (np.diff(scores) < 0).all()
+    family = skip_cells(load("digits").image_shape, 10, layout="small")
+    with copied_studies(run, ["samples"]) as (samples,):
+        model, _ = accuracy_model(family, History.of(samples, family.space))
+    rows = family.space.sample(5000, np.random.default_rng(5))
+    spent = family.totals(rows)["macs"]
+    for cost, score in zip(costs, scores, strict=True):
+        within = rows[spent <= cost]
+        assert len(within) == 0 or score >= model.predict(within).max() - 1e-3
+    cheap, dear = found["points"]
+    assert (cheap["bound"], cheap["folder"]) == ("macs=3M", None)
+    assert count_macs(load_model(run / dear["folder"] / "model.pt"), (1, 8, 8)) == dear["costs"]["macs"] <= 6e6
+    assert (run / dear["folder"] / "study.log").read_text() == (run / "study.log").read_text(), "no sample is trained again"
+    assert "is predicted to beat" in (run / "report.html").read_text()
+    for wrong, said in ((["--front", "speed"], "Unknown cost for --front"), (["--at", "3M"], "without --front")):
+        refused = here("flash", *SMALL, *wrong, "--out", run)
+        assert refused.returncode == 2
+        assert said in refused.stderr
 
 
 def test_the_report_is_written_again(finished):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from evonas import plot
 from evonas.files import inside, read_json
 from evonas.units import format_quantity
@@ -14,6 +16,12 @@ from recipes.runner.pages.page import Picture, write_page
 from recipes.runner.run_folder import STUDIES, copied_studies, read_config, read_result, readable
 
 FRONT, PICK = "front.json", "pick-"
+SAMPLES = ("samples",)
+NOTHING = (np.zeros(0), np.zeros(0))
+OF_SAMPLES = (
+    "Accuracy of the networks that were trained a little each, to fit the formulas that foretell all others, and test accuracy of those "
+    "that were delivered, which were trained for longer."
+)
 CAPTION = (
     "Accuracy with inherited weights of all networks that were scored, and test accuracy of those that were delivered. "
     "The two are different things: inherited weights are shared by all."
@@ -32,16 +40,18 @@ def write_front(path: str | Path) -> Path:
     folder = Path(path)
     with readable(folder):
         found: dict[str, Any] = read_json(inside(folder, FRONT))
-        with copied_studies(folder, STUDIES[:2]) as studies:
-            search, control = (plot.Scored.of(study) for study in studies)
+        by_formula = found.get("recipe") == "flash"
+        with copied_studies(folder, SAMPLES if by_formula else STUDIES[:2]) as studies:
+            search, *others = (plot.Scored.of(study) for study in studies)
+            control = others[0] if others else plot.Scored.of([])
         cost, unit = found["cost"], found["unit"]
         points = [{**point, "told": _told(point)} for point in delivered(folder)]
         stars = [(point["costs"][cost], point["test"]) for point in points]
-        clouds = [(scored.cost(cost, unit), scored.accuracies) for scored in (search, control)]
+        clouds = [(scored.cost(cost, unit), scored.accuracies) if len(scored) else NOTHING for scored in (search, control)]
         pictures.front(folder / "front.png", cost, unit, clouds[0], clouds[1], stars)
         shown = [(*star, "<br>".join(plot.in_lines(point["architecture"]))) for star, point in zip(stars, points, strict=True)]
         figure = plot.front(search, cost, unit, control=control, delivered=shown)
-        images = [Picture("front.png", CAPTION, figure, few(len(search)))]
+        images = [Picture("front.png", OF_SAMPLES if by_formula else CAPTION, figure, few(len(search)))]
         left = [point["bound"] for point in found["points"] if not point["folder"]]
         config = read_config(folder)
         data = named(config.get("data"))
