@@ -36,6 +36,7 @@ from evonas.profile import check_reachable, parse_bounds, profile
 from evonas.search import Fitness, SearchResult, search
 from evonas.space import Architecture, Choice, Population, SearchSpace
 from evonas.study import History, open_study, record, suggest
+from evonas.successive_rejects import Settled, settle
 from evonas.units import format_quantity, parse_quantity
 
 __version__ = "0.1.0"
@@ -72,6 +73,7 @@ __all__ = [
     "ScreenedExplorer",
     "SearchResult",
     "SearchSpace",
+    "Settled",
     "UsageError",
     "check_reachable",
     "find",
@@ -83,5 +85,6 @@ __all__ = [
     "record",
     "register_explorer",
     "search",
+    "settle",
     "suggest",
 ]
