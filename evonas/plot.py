@@ -9,6 +9,7 @@ Every point says under the mouse which network it is. Plotly is imported with th
 
 from __future__ import annotations
 
+import itertools
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -42,7 +43,7 @@ class Scored:
         scores: what the search went by, shape (n,).
         keeps: whether they keep the budget, shape (n,).
         columns: what else the trials tell as numbers, by name: costs are named with their units, `latency_ms`. Each of shape (n,).
-        networks: which they are, in lines: see `in_lines`.
+        networks: which they are: see `under_the_mouse`.
     """
 
     numbers: npt.NDArray[np.int64]
@@ -65,7 +66,7 @@ class Scored:
             np.array([score for _, score in found], dtype=np.float64),
             np.array([all(v <= 0 for v in trial.system_attrs.get("constraints", ())) for trial, _ in found], dtype=bool),
             {name: np.array([attributes.get(name, math.nan) for attributes in told], dtype=np.float64) for name in names},
-            tuple("<br>".join(in_lines(trial.params)) for trial, _ in found),
+            tuple(under_the_mouse(trial.params) for trial, _ in found),
         )
 
     def __len__(self) -> int:
@@ -111,8 +112,17 @@ def in_lines(names: Mapping[str, Any]) -> list[str]:
         lines = [", ".join(f"{name} {option}" for name, option in names.items())]
     else:
         lines = [f"{stage}: {', '.join('+'.join(options) for options in blocks.values())}" for stage, blocks in stages.items()]
-    wrapped = [part for line in lines for part in textwrap.wrap(line, LINE, break_on_hyphens=False)]
-    return wrapped if len(wrapped) <= LINES else [*wrapped[: LINES - 1], f"... {len(wrapped) - LINES + 1} more lines"]
+    return lines
+
+
+def under_the_mouse(names: Mapping[str, Any]) -> str:
+    """The lines of an architecture, wrapped: what goes on in another line begins there with a no-break space."""
+    wrapped = [
+        part
+        for line in in_lines(names)
+        for part in textwrap.wrap(line, LINE, subsequent_indent="\N{NO-BREAK SPACE}", break_on_hyphens=False)
+    ]
+    return "<br>".join(wrapped if len(wrapped) <= LINES else [*wrapped[: LINES - 1], f"... {len(wrapped) - LINES + 1} more lines"])
 
 
 def against_cost(
@@ -150,10 +160,18 @@ def best_so_far(search: Scored, control: Scored | None = None) -> go.Figure:
     figure = _figure("networks scored", "best score")
     for scored, name, color in ((control, "random search", CONTROL), (search, "search", SEARCH)):
         if scored is not None and scored.keeps.any():
-            best = np.fmax.accumulate(np.where(scored.keeps, scored.scores, math.nan))
-            line = {"color": color, "width": 2, "shape": "hv"}
-            at = np.arange(1, len(best) + 1)
-            figure.add_scatter(x=at, y=best, mode="lines", name=f"{name}: {best[-1]:.3f}", line=line, text=scored.networks)
+            scores = np.where(scored.keeps, scored.scores, math.nan)
+            best, at = np.fmax.accumulate(scores), np.arange(1, len(scores) + 1)
+            holds = np.maximum.accumulate(np.where(scores == best, at - 1, 0))  # the network that has the best score so far
+            figure.add_scatter(
+                x=at,
+                y=best,
+                mode="lines",
+                name=f"{name}: {best[-1]:.3f}",
+                line={"color": color, "width": 2, "shape": "hv"},
+                text=[scored.networks[i] for i in holds],
+                customdata=scored.numbers[holds],
+            )
     figure.update_traces(hovertemplate="best of %{x}: %{y:.4g}<extra></extra>")
     return figure
 
@@ -201,7 +219,7 @@ def foretold(predicted: Floats, measured: Floats) -> go.Figure:
 def losses(found: Mapping[str, Sequence[Mapping[str, float]]]) -> go.Figure:
     """The losses of every epoch, by what was trained and by the names of their parts."""
     figure = _figure("epoch", "training loss")
-    for color, (what, epochs) in zip(OTHERS, found.items(), strict=False):
+    for color, (what, epochs) in zip(itertools.cycle(OTHERS), found.items(), strict=False):
         for name in epochs[-1] if epochs else ():
             values = [epoch.get(name, math.nan) for epoch in epochs]
             label, dash = (what, "solid") if name == "loss" else (f"{what}: {name}", "dot")
@@ -218,7 +236,7 @@ def compared(runs: Mapping[str, Sequence[tuple[float, float, str]]], cost: str, 
         runs: by name, (cost, test accuracy in [0, 1], network in lines) of every network that a run delivered.
     """
     figure = _figure(f"{cost} ({unit})" if unit else cost, "test accuracy (%)", unit)
-    for color, (name, networks) in zip(OTHERS * (len(runs) // len(OTHERS) + 1), runs.items(), strict=False):
+    for color, (name, networks) in zip(itertools.cycle(OTHERS), runs.items(), strict=False):
         if networks:
             costs, accuracies, texts = zip(*sorted(networks), strict=True)
             figure.add_scatter(

@@ -195,7 +195,7 @@ def _attributes(budget: Budget, population: Population, violations: npt.NDArray[
 
 
 def _in_few_digits(value: float) -> float:
-    """Counts as they are, other numbers in six digits: people read them, and nothing is computed from them."""
+    """Counts as they are, other numbers in six digits: people read them. Bounds are held against all digits."""
     return float(value) if float(value).is_integer() else float(f"{value:.{DIGITS}g}")
 
 

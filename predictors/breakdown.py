@@ -18,6 +18,8 @@ from predictors.devices.runtime import Backend, measure_all, time_onnx
 
 Piece = dict[str, Any]
 
+REST = "everything else"
+
 
 def pieces(network: nn.Module, image_shape: Shape) -> list[Piece]:
     """What a network is made of, in the order in which it runs.
@@ -27,15 +29,20 @@ def pieces(network: nn.Module, image_shape: Shape) -> list[Piece]:
         image_shape: (channels, height, width).
 
     Returns:
-        {"name", "output", "macs", "params"} of each: its name in the network, the shape of its output without the batch (None where that is
-        no tensor), multiply-accumulates of one image, and parameters. What runs outside of all pieces is not told.
+        {"name", "output", "macs", "params"} of each: its name in the network, the shape of its output without the batch (None where that
+        is no tensor), multiply-accumulates of one image, and parameters, of which a piece that runs again has none. What cannot be looked
+        at by itself (it takes several tensors), and what runs outside of all pieces, is the last: `everything else`.
     """
-    found = _ran(network, image_shape)
-    return [
-        {"name": name, "output": output, "macs": count_macs(module, read), "params": count_params(module, read)}
-        for name, module, read, output in found
-        if read is not None
-    ]
+    found: list[Piece] = []
+    seen: set[nn.Module] = set()
+    for name, module, read, output in _ran(network, image_shape):
+        if read is not None:
+            params = 0.0 if module in seen else count_params(module, read)
+            found.append({"name": name, "output": output, "macs": count_macs(module, read), "params": params})
+            seen.add(module)
+    whole = {"macs": count_macs(network, image_shape), "params": count_params(network, image_shape)}
+    rest = {cost: value - sum(piece[cost] for piece in found) for cost, value in whole.items()}
+    return [*found, {"name": REST, "output": None, **rest}] if any(rest.values()) else found
 
 
 def times(network: nn.Module, image_shape: Shape, backend: Backend = time_onnx) -> dict[str, float]:
@@ -57,19 +64,22 @@ def _ran(network: nn.Module, image_shape: Shape) -> list[tuple[str, nn.Module, A
         calls.append((names[module], module, _shape(read[0]) if len(read) == 1 else None, given))
 
     hooks = [module.register_forward_hook(look) for module in names]
-    training = network.training
+    modes = {module: module.training for module in network.modules()}
     try:
         with torch.no_grad():
             device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
             network.eval()(torch.zeros(1, *image_shape, device=device))
     finally:
-        network.train(training)
+        for module, training in modes.items():  # one by one: norms may be frozen
+            module.training = training
         for hook in hooks:
             hook.remove()
     return calls
 
 
 def _top(network: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
+    while isinstance(network, nn.Sequential) and len(network) == 1:  # around a given network
+        network = network[0]
     found: list[tuple[str, nn.Module]] = []
     for name, module in network.named_children():
         children: Sequence[nn.Module] = list(module.children())
@@ -82,8 +92,11 @@ def _top(network: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
 
 
 def _shape(read: Any) -> Any:
-    """(channels, ...) of a tensor, a tuple of shapes of several."""
-    return tuple(map(_shape, read)) if isinstance(read, tuple | list) else tuple(int(size) for size in read.shape[1:])
+    """(channels, ...) of a tensor, a tuple of shapes of several; None of anything else."""
+    if isinstance(read, Tensor):
+        return tuple(int(size) for size in read.shape[1:])
+    shapes = tuple(map(_shape, read)) if isinstance(read, tuple | list) else (None,)
+    return None if None in shapes else shapes
 
 
 def _is_one(read: Any) -> bool:

@@ -70,12 +70,13 @@ def count_bit_ops(module: nn.Module, input_shape: Shape) -> float:
 
 def _run(module: nn.Module, input_shape: Shape) -> None:
     """Run a module once on zeros, as in use."""
-    training = module.training
+    modes = {part: part.training for part in module.modules()}
     try:
         with torch.no_grad():
             module.eval()(zeros(input_shape, next((p.device for p in module.parameters()), torch.device("cpu"))))
     finally:
-        module.train(training)
+        for part, training in modes.items():  # one by one: norms may be frozen
+            part.training = training
 
 
 @contextmanager

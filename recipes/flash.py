@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +23,7 @@ from evonas import (
     RandomExplorer,
     RequestedBound,
     SearchResult,
+    SearchSpace,
     UsageError,
     check_reachable,
     open_study,
@@ -48,6 +49,7 @@ from recipes.runner.delivery import about, deliver, versions
 from recipes.runner.forecast import alone_seconds, foretell, start
 from recipes.runner.front import AskedPoints, deliver_points, spread
 from recipes.runner.pages.flash import accuracy_model, write_flash_report
+from recipes.runner.pages.front import FRONT
 from recipes.runner.progress import bar, best_so_far, say, show_images, show_profile
 from recipes.runner.registry import recipe
 from recipes.runner.run_folder import RunFolder, read_result
@@ -60,7 +62,7 @@ BASELINE = 20_000
 MOST_TRIED = 5
 THIS_HOST = "this host, ONNX Runtime, one thread"
 SMALL_IMAGES = 24
-SEARCHED, ALMOST = 30, 0.9999  # bounds of a front; and the share of the most accuracy under a bound that its network has at least
+SEARCHED = 30  # bounds of a front
 WITHIN_A_RUN = ("budget", "front", "at", "deliver")  # what may differ where a run goes on
 
 Samples = Annotated[int, typer.Option(help="Networks trained for the accuracy model.", min=5)]
@@ -136,7 +138,7 @@ def flash(
     settings: dict[str, Any] = {"connection": connection, "layout": layout or ("small" if small else "paper")}
     family = skip_cells(images.image_shape, len(images.classes), **settings)
     counted = {**_counted(family), **({} if hardware is None else read_hardware(hardware, family.totals))}
-    _require_form(family, asked.bounds, counted, asked.front)
+    _require_form(family, asked.bounds, counted, asked)
     training: dict[str, Any] = {"batch_size": batch_size, "lr": lr, "weight_decay": 5e-4, "seed": seed}
 
     settled = {"epochs": retrain_epochs, "device": where, **training}
@@ -168,81 +170,111 @@ def flash(
         limits = Budget(known, parse_bounds(asked.bounds, family.space, known))
         show_profile(profile(family.space, limits), family.space.count())
         say(f"accuracy model: Kendall tau {agreement:.2f} with the {samples} networks it was fitted to; {limits}")
+        device_of_latency = THIS_HOST if held_out else str(given.get("device", hardware))
+        fitted = _Fitted(family, images, settings, settled, seed, device_of_latency, held_out, agreement)
         if asked.front is not None:
-            _front(run, family, limits, asked, hardware)
+            _front(run, fitted, limits, asked)
             return
-
-        winner = _winner(run, family, limits, measured=held_out is not None, seed=seed)
-        architecture = family.space.from_names(winner["architecture"])
-        network = family.network(architecture, seed=seed)
-        identity = {"architecture": list(architecture)}
-        train_into(run / "retrain.pt", "train winner", network, StandAlone(), images.train, identity=identity, **settled)
-        scores = {"predicted": winner["predicted"], "search": accuracy(network, images.search, where)}
-        scores["test"] = accuracy(network, images.test, where)
-        difference = deliver(network, images, winner["architecture"], settings, run.path, family="skip", tested=scores["test"])
-        result = {
-            "recipe": "flash",
-            "family": {**settings, "image_shape": list(images.image_shape), "classes": len(images.classes)},
-            **winner,
-            "accuracy": scores,
-            "latency": {"device": THIS_HOST if held_out else str(given.get("device", hardware)), "model": held_out},
-            "accuracy_model_tau": agreement,
-            "onnx_difference": difference,
-            **about(network, images, winner["architecture"], timed=False),
-            "seed": seed,
-            "versions": versions(),
-        }
-        write_json(run / "result.json", result)
-        write_flash_report(run.path)
-        say(f"delivered to {asked.out}: {_in_one_line(result, limits)}; all about it: {run / 'report.html'}")
+        (run / FRONT).unlink(missing_ok=True)  # of an earlier command in this folder
+        divided_by = [name for name in ("latency", "energy", "area") if name in limits.costs]
+        _delivered(run, fitted, limits, divided_by)
 
 
-def _front(run: RunFolder, family: SkipFamily, limits: Budget, asked: AskedFlash, hardware: str | None) -> None:
+@dataclass(frozen=True)
+class _Fitted:
+    """What all networks of a run share: the family, the images, and what the models were fitted to."""
+
+    family: SkipFamily
+    images: ImageData
+    settings: Mapping[str, Any]
+    settled: Mapping[str, Any]
+    seed: int
+    device: str
+    held_out: dict[str, Any] | None
+    agreement: float
+
+
+def _delivered(run: RunFolder, fitted: _Fitted, limits: Budget, divided_by: Sequence[str]) -> None:
+    """The winner under the limits, trained, tested and delivered into a run folder."""
+    family, images, where = fitted.family, fitted.images, fitted.settled["device"]
+    winner = _winner(run, family, limits, divided_by, measured=fitted.held_out is not None, seed=fitted.seed)
+    architecture = family.space.from_names(winner["architecture"])
+    network = family.network(architecture, seed=fitted.seed)
+    identity = {"architecture": list(architecture)}
+    train_into(run / "retrain.pt", "train winner", network, StandAlone(), images.train, identity=identity, **fitted.settled)
+    scores = {"predicted": winner["predicted"], "search": accuracy(network, images.search, where)}
+    scores["test"] = accuracy(network, images.test, where)
+    settings = dict(fitted.settings)
+    difference = deliver(network, images, winner["architecture"], settings, run.path, family="skip", tested=scores["test"])
+    result = {
+        "recipe": "flash",
+        "family": {**settings, "image_shape": list(images.image_shape), "classes": len(images.classes)},
+        **winner,
+        "accuracy": scores,
+        "latency": {"device": fitted.device, "model": fitted.held_out},
+        "accuracy_model_tau": fitted.agreement,
+        "onnx_difference": difference,
+        **about(network, images, winner["architecture"], timed=False),
+        "seed": fitted.seed,
+        "versions": versions(),
+    }
+    write_json(run / "result.json", result)
+    write_flash_report(run.path)
+    say(f"delivered to {run.path}: {_in_one_line(result, limits)}; all about it: {run / 'report.html'}")
+
+
+def _front(run: RunFolder, fitted: _Fitted, limits: Budget, asked: AskedFlash) -> None:
     """The most accuracy under each of many bounds on a cost, by the models; and a run of its own for every point that is wanted."""
-    cost = str(asked.front)
+    cost, space = str(asked.front), fitted.family.space
     kept = [bound for bound in limits.bounds if bound.cost != cost]
-    sampled = family.space.sample(BASELINE, np.random.default_rng([asked.seed, 9]))
+    sampled = space.sample(BASELINE, np.random.default_rng([asked.seed, 9]))
     sampled = sampled[Budget(limits.costs, kept).feasible(sampled)]
     if not len(sampled):
         raise UsageError(f"None of {BASELINE:,} random networks keeps {Budget(limits.costs, kept)}; expected some. Loosen a bound.")
     unit, costs = limits.costs[cost].unit, limits.costs[cost](sampled)
 
     def best(upper: float) -> tuple[dict[str, str], float, float]:
-        within = Budget(limits.costs, [*kept, Bound(cost, 0.0, upper, unit)])
-        row = np.array([two_level_search(family.space, within, accuracy_per_cost([])).architecture])
-        return family.space.to_names(row[0]), float(limits.costs[ACCURACY](row)[0]), float(limits.costs[cost](row)[0])
+        row = np.array([_searched(space, Budget(limits.costs, [*kept, Bound(cost, upper=upper, unit=unit)]), []).architecture])
+        return space.to_names(row[0]), float(limits.costs[ACCURACY](row)[0]), float(limits.costs[cost](row)[0])
 
     found = [best(float(upper)) for upper in np.geomspace(costs.min(), costs.max(), SEARCHED)]
     order = undominated(np.array([[spent] for _, _, spent in found]), np.array([accuracy for _, accuracy, _ in found]))
     networks = [dict(zip(("architecture", "score", "cost"), found[i], strict=True)) for i in order]
     bounds = [f"{cost}={point}" for point in asked.points or spread(np.array([network["cost"] for network in networks]), unit)]
-    others = {name: value for name, value in asked.arguments.items() if name not in WITHIN_A_RUN} | {"hardware": hardware}
 
     def make(bound: str, folder: Path) -> None:
-        known = {name: each for name, each in limits.costs.items() if name != ACCURACY}
-        (point,) = parse_bounds([RequestedBound.parse(bound)], family.space, known)
-        folder.mkdir(exist_ok=True)
-        for name in ("study.log", "latency.csv", "hardware.json"):  # what was trained and measured serves all points
-            if (run / name).exists() and not (folder / name).exists():
-                with written_whole(folder / name) as temporary:
-                    shutil.copy(run / name, temporary)
-        if not (folder / "config.json").exists():
-            write_json(folder / "config.json", run.config)
-        most = best(point.upper)[1]
-        budget = [str(text) for text in asked.budget if RequestedBound.parse(text).cost not in (cost, ACCURACY)]
-        flash(**{**others, "out": str(folder), "budget": [*budget, bound, f"accuracy={most * ALMOST:.6f}.."], "device": asked.device})
+        point = parse_bounds([RequestedBound.parse(bound)], space, {cost: limits.costs[cost]})
+        with RunFolder(folder, run.config, fresh=asked.fresh) as own:
+            own.begin()
+            for name in ("study.log", "latency.csv", "hardware.json"):  # what was trained and measured serves all points
+                if (run / name).exists() and not (own / name).exists():
+                    with written_whole(own / name) as temporary:
+                        shutil.copy(run / name, temporary)
+            _delivered(own, fitted, Budget(limits.costs, [*kept, *point]), [])
 
     say(f"the front: {deliver_points(run, asked, unit, networks, bounds, make)}")
 
 
-def _require_form(family: SkipFamily, bounds: list[RequestedBound], counted: dict[str, Any], front: str | None = None) -> None:
+def _searched(space: SearchSpace, limits: Budget, divided_by: Sequence[str]) -> Optimum:
+    """The optimum of accuracy for costs, or, divided by none, the most accuracy within the limits."""
+    return flash_search(space, limits, divided_by) if divided_by else two_level_search(space, limits, accuracy_per_cost([]))
+
+
+def _require_form(family: SkipFamily, bounds: list[RequestedBound], counted: dict[str, Any], asked: AskedFlash) -> None:
     """Refuse what can be refused before anything is trained or measured: a malformed bound, one that nothing meets, none on accuracy."""
+    front = asked.front
     units = {"latency": "ms", ACCURACY: "", **{name: cost.unit for name, cost in counted.items()}}
     checked = [bound.check(units) for bound in bounds]
     if front is None:
         require_accuracy_bound([bound.cost for bound in checked if not bound.lower <= 0])  # a share is not a number yet
     elif front not in units or front == ACCURACY:
         raise unknown("cost for --front", front, sorted(set(units) - {ACCURACY}))
+    for point in asked.points:
+        wanted = RequestedBound.parse(f"{front}={point}")
+        wanted.check(units)
+        if front in counted:
+            narrow = Budget(counted, parse_bounds([wanted], family.space, counted))
+            check_reachable(family.space, narrow, profile(family.space, narrow))
     if any(bound.cost == ACCURACY and bound.lower > 1 for bound in checked):
         wrong = next(bound.text for bound in bounds if bound.cost == ACCURACY)
         raise UsageError(f"The bound {wrong} cannot be met: accuracy lies between 0 and 1. Write 0.7.. for 70 %.")
@@ -295,7 +327,7 @@ def _samples(run: RunFolder, family: SkipFamily, images: ImageData, costs: dict[
         )
 
 
-def _winner(run: RunFolder, family: SkipFamily, limits: Budget, *, measured: bool, seed: int) -> dict[str, Any]:
+def _winner(run: RunFolder, family: SkipFamily, limits: Budget, divided_by: Sequence[str], *, measured: bool, seed: int) -> dict[str, Any]:
     """The optimum that keeps the latency bound when it is measured and, beside it, the best of 20,000 random networks; into `winner.json`.
 
     Where a measured network breaks the bound, the model's bound is tightened by as much, and the search made again.
@@ -304,13 +336,12 @@ def _winner(run: RunFolder, family: SkipFamily, limits: Budget, *, measured: boo
         UsageError: nothing keeps the bounds, by the models or when measured.
     """
     path, bounds = run / "winner.json", [str(bound) for bound in limits.bounds]
-    if path.exists() and read_json(path)["budget"] == bounds:
+    if path.exists() and (read_json(path)["budget"], read_json(path)["search"]["divided_by"]) == (bounds, list(divided_by)):
         winner = read_result(path)
     else:
         (run / "retrain.pt").unlink(missing_ok=True)
-        divided_by = [name for name in ("latency", "energy", "area") if name in limits.costs]
         start = time.perf_counter()
-        optimum = flash_search(family.space, limits, divided_by)
+        optimum = _searched(family.space, limits, divided_by)
         seconds = time.perf_counter() - start
         random = family.space.sample(BASELINE, np.random.default_rng([seed, 8]))
         random = random[limits.feasible(random)]
@@ -319,7 +350,7 @@ def _winner(run: RunFolder, family: SkipFamily, limits: Budget, *, measured: boo
             "budget": bounds,
             "bounds": limits.plain_bounds(),
             **_kept(family, limits, optimum, divided_by, measured),
-            "search": {"objective": optimum.value, "calls": optimum.calls, "seconds": seconds, "divided_by": divided_by},
+            "search": {"objective": optimum.value, "calls": optimum.calls, "seconds": seconds, "divided_by": list(divided_by)},
             "baseline": {"explorer": "random", "evaluations": BASELINE, "objective": best},
         }
         write_json(path, winner)
@@ -345,7 +376,7 @@ def _kept(family: SkipFamily, limits: Budget, optimum: Optimum, divided_by: Sequ
         say(f"{milliseconds:.3g} ms measured where {values['latency']:.3g} ms were predicted, above {upper:.3g} ms: searching again")
         tighter = values["latency"] * upper / milliseconds
         bounds = [replace(bound, upper=tighter) if bound.cost == "latency" else bound for bound in limits.bounds]
-        optimum = flash_search(family.space, Budget(limits.costs, bounds), divided_by)
+        optimum = _searched(family.space, Budget(limits.costs, bounds), divided_by)
     raise UsageError(f"None of {MOST_TRIED} networks keeps latency <= {upper:.3g} ms when measured. Loosen it, or measure more networks.")
 
 

@@ -38,6 +38,7 @@ LIGHT = {  # all that may come with the search, beside the standard library
         "moocore",
         "platformdirs",
         "cffi",
+        "colorama",
     ),
     *("typer", "click", "shellingham", "annotated_doc", "pygments", "markdown_it", "mdurl", "recipes"),
 }

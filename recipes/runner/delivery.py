@@ -215,8 +215,9 @@ def about(network: nn.Module, data: ImageData, architecture: Mapping[str, str], 
 
 def _option(piece: str, architecture: Mapping[str, str]) -> str:
     """What the choices of a block took."""
-    at = piece.replace(".", "_") + "_"
-    return " + ".join(option for choice, option in architecture.items() if choice.replace(".", "_").startswith(at))
+    own, within = piece.replace(".", "_"), piece.replace(".", "_") + "_"
+    names = {choice: choice.replace(".", "_") for choice in architecture}
+    return " + ".join(architecture[choice] for choice, name in names.items() if name == own or name.startswith(within))
 
 
 def app_file(source: Path, path: Path, data: ImageData, tested: float | None, **more: str) -> None:

@@ -174,18 +174,29 @@ def deliver_points(
 
     Args:
         unit: of the cost.
-        networks: of the front, the best first: {"architecture", "score", "cost"} each.
+        networks: of the front: {"architecture", "score", "cost"} each.
         bounds: the points, the dearest last.
         make: delivers the network of a bound into a folder.
+
+    Raises:
+        UsageError: no network could be delivered. One that cannot is told, and left out.
     """
     wanted = asked.wanted(len(bounds))
-    content: dict[str, Any] = {"recipe": asked.recipe, "cost": asked.front, "unit": unit, "front": networks, "points": []}
+    content: dict[str, Any] = {"recipe": asked.recipe, "cost": asked.front, "unit": unit, "points": []}
+    content["front"] = sorted(networks, key=lambda network: network["cost"])
     say(f"front: {len(networks)} networks; {wanted} of {len(bounds)} points will be trained: {', '.join(bounds)}")
+    failed: list[UsageError] = []
     for i, bound in reversed(list(enumerate(bounds))):
         folder = run / folder_of("at-", [bound])
         if i >= len(bounds) - wanted:
-            make(bound, folder)
+            try:
+                make(bound, folder)
+            except UsageError as error:  # the others are worth having
+                failed.append(error)
+                say(f"{bound}: {error} It is left out.")
         content["points"].insert(0, {"bound": bound, **told(folder)})
+    if failed and len(failed) == wanted:
+        raise failed[0]
     write_json(run / FRONT, content)
     return write_front(run.path)
 

@@ -28,7 +28,13 @@ def introduce(studies: Sequence[optuna.Study], recipe: str, data: str, budget: B
     """Attributes of the studies that say what was asked for, in the order in which one reads them; kept as they are once written."""
     for study, what in zip(studies, IS.values(), strict=False):
         known = study.user_attrs
-        told = {"is": what, "recipe": recipe, "images": Path(data).name or data, "asked for": str(budget) or "no bounds", "run folder": out}
+        told = {
+            "is": what,
+            "recipe": recipe,
+            "images": Path(data).name or str(data),
+            "asked for": str(budget) or "no bounds",
+            "run folder": str(out),
+        }
         for name, value in told.items():
             if name not in known:
                 study.set_user_attr(name, value)
@@ -53,6 +59,17 @@ def conclude(study: optuna.Study, result: Mapping[str, Any], page: str, lines: S
     for trial in study.get_trials(deepcopy=False):
         if trial.number in trials and score_of(trial) is not None:
             _note(study, f"This network was delivered: {text}", trial._trial_id)
+
+
+def conclude_front(study: optuna.Study, cost: str, points: Sequence[Mapping[str, Any]], page: str) -> None:
+    """A note on the study of a front: what was delivered at which points.
+
+    Args:
+        points: {"bound", "folder", "test"} each, see `recipes.runner.front`.
+    """
+    lines = [f"* `{point['bound']}`: **{100 * point['test']:.2f} %** of the test images" for point in points if point["folder"]]
+    delivered = "\n".join(lines) or "Nothing is delivered yet."
+    _note(study, f"The front of accuracy and {cost}.\n\n{delivered}\n\nReport: `{page}`")
 
 
 def _note(study: optuna.Study, text: str, trial: int | None = None) -> None:

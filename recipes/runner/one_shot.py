@@ -23,6 +23,7 @@ from evonas.budget import Cost
 from evonas.errors import UsageError
 from evonas.explorers.screened import Predictor
 from evonas.extremes import cheapest_and_dearest
+from evonas.files import read_json
 from evonas.fusion import fused_costs
 from evonas.hand_made import hand_made
 from evonas.plot import in_lines
@@ -39,12 +40,13 @@ from recipes.runner.finalists import choose, crown, decide, judged, rungs, told
 from recipes.runner.forecast import foretell, scoring_seconds, start, training_seconds
 from recipes.runner.front import AskedFront, best_known, multi_objective, require_points
 from recipes.runner.front import finish as finish_front
-from recipes.runner.notes import conclude
+from recipes.runner.notes import conclude, conclude_front
+from recipes.runner.pages.front import FRONT
 from recipes.runner.pages.one_shot import write_report
 from recipes.runner.peers import tell, train_peers
 from recipes.runner.progress import say, show_images
 from recipes.runner.recorded import recorder
-from recipes.runner.run_folder import RunFolder, keep_copy, read_result
+from recipes.runner.run_folder import RunFolder, keep_copy, read_result, studies_of
 from recipes.runner.scoring import REFERENCE, ranked_by, scored_by
 from recipes.runner.teacher import LARGEST, NONE, appointed, given
 from supernet import ImageData, InheritedFitness, StandAlone, accuracy, train
@@ -176,6 +178,7 @@ def one_shot(job: OneShot, images: ImageData, asked: AskedOneShot) -> None:
         explorer, found, control, by_hand = _searched(run, job, images, asked, identity, limits, studies)
         if front is not None:
             finish_front(run, front, limits.budget, found)
+            conclude_front(studies[0], str(front.front), read_json(run / FRONT)["points"], f"{asked.out}/report.html")
             return
         chosen = choose(run, explorer, found, studies[0], measuring(job, images, limits, asked), by_hand, wanted=asked.finalists)
         _finals(run, job, images, asked, limits, studies, explorer, chosen, movements.best_of(studies[1], control), training)
@@ -304,7 +307,8 @@ def _finals(
     result = write_result(run.path, asked.recipe, winner, limits.budget, limits.table, tested, baseline, difference, asked.seed, more)
     write_report(run.path, job.screening)
     told_of, lines = read_result(run / "result.json"), in_lines(winner["architecture"])
-    patiently(lambda: conclude(studies[0], told_of, f"{asked.out}/report.html", lines), say)
+    for noted in [studies[0], *(studies_of(run.path)[:1] if shared else [])]:  # and in the folder's own copy
+        patiently(functools.partial(conclude, noted, told_of, f"{asked.out}/report.html", lines), say)
     say(f"delivered to {asked.out}: {result}; all about it: {run / 'report.html'}")
 
 

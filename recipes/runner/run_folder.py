@@ -185,9 +185,20 @@ def keep_copy(folder: Path, studies: Sequence[optuna.Study]) -> None:
         for name in set(optuna.get_all_study_names(own)) - set(STUDIES):
             optuna.copy_study(from_study_name=name, from_storage=own, to_storage=kept)
         for study, name in zip(studies, STUDIES, strict=True):
-            optuna.copy_study(from_study_name=study.study_name, from_storage=study._storage, to_storage=kept, to_study_name=name)
+            _copy(study, kept, name)
         for file in folder.glob(f".{temporary.name}.*"):  # locks of the copy
             file.unlink()
+
+
+def _copy(study: optuna.Study, storage: optuna.storages.BaseStorage, name: str) -> None:
+    """As `optuna.copy_study`, without the dashboard's notes: they name trials by numbers that only their own storage knows."""
+    made = optuna.create_study(study_name=name, storage=storage, directions=study.directions)
+    for key, value in study._storage.get_study_system_attrs(study._study_id).items():
+        if not key.startswith("dashboard:"):
+            made._storage.set_study_system_attr(made._study_id, key, value)
+    for key, value in study.user_attrs.items():
+        made.set_user_attr(key, value)
+    made.add_trials(study.get_trials(deepcopy=False))
 
 
 @contextmanager

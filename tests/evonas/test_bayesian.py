@@ -147,12 +147,17 @@ def test_sixty_evaluations_beat_a_hundred_and_fifty_of_evolution_on_real_cells(t
 
 
 WORKER = """
-import sys
+import sys, time
+from pathlib import Path
 from evonas import BayesianExplorer, open_study, search
 from evonas.testing import example
 from predictors import GaussianProcess
 space, budget, fitness = example(choices=5)
 explorer = BayesianExplorer(space, budget, predictor=GaussianProcess(space), seed=int(sys.argv[2]))
+here = Path(sys.argv[1]).parent
+(here / f"ready{sys.argv[2]}").touch()
+while len(list(here.glob("ready*"))) < 2:  # one may be done before the other has begun
+    time.sleep(0.01)
 search(space, fitness, explorer, evaluations=60, study=open_study(sys.argv[1], "shared"), budget=budget)
 """
 

@@ -51,6 +51,9 @@ def test_the_best_so_far_is_that_within_the_budget(study):
         if all(violation <= 0 for violation in trial.system_attrs["constraints"]):
             best = np.nanmax([best, trial.value])
         np.testing.assert_equal(drawn.y[i], best)
+        if np.isfinite(best):  # and the network under the mouse is the one that has it
+            assert study.trials[int(drawn.customdata[i])].value == best
+            assert drawn.text[i] == plot.under_the_mouse(study.trials[int(drawn.customdata[i])].params)
 
 
 def test_a_winner_stands_where_it_was_measured_and_where_it_was_predicted(study):
@@ -72,6 +75,8 @@ def test_fronts_and_comparisons_show_what_was_delivered(study):
 
 def test_losses_and_predictions_are_drawn_as_they_are():
     figure = plot.losses({"supernet": [{"loss": 3.0}, {"loss": 2.0}], "winner": [{"loss": 1.0, "teacher": 0.5}]})
+    many = {f"finalist{i}": [{"loss": 1.0}] for i in range(11)}
+    assert [trace.name for trace in plot.losses(many).data] == list(many)
     assert {trace.name: list(trace.y) for trace in figure.data} == {
         "supernet": [3.0, 2.0],
         "winner": [1.0],
@@ -85,8 +90,12 @@ def test_an_architecture_in_lines_has_a_stage_a_line():
     names = {"stage0.block0.op": "mb3_k3", "stage0.block1.op": "skip", "stage1.block0.op": "mb6_k5", "stage1.block0.width": "0.5"}
     assert plot.in_lines(names) == ["stage0: mb3_k3, skip", "stage1: mb6_k5+0.5"]
     assert plot.in_lines({"depth": "3", "width": "8"}) == ["depth 3, width 8"]
-    long = plot.in_lines({f"stage{i}.block0.op": "mb3_k3" for i in range(60)})
+    long = plot.under_the_mouse({f"stage{i}.block0.op": "mb3_k3" for i in range(60)}).split("<br>")
     assert (len(long), long[-1]) == (plot.LINES, "... 37 more lines")
+    wide = {f"stage0.block{i}.op": f"operator_{i}" for i in range(12)}
+    wrapped = plot.under_the_mouse(wide)
+    assert max(map(len, wrapped.split("<br>"))) <= plot.LINE
+    assert wrapped.replace("<br>\N{NO-BREAK SPACE}", " ") == plot.in_lines(wide)[0]  # as the page puts it together again
 
 
 @given(st.dictionaries(st.from_regex(r"s[0-3]\.b[0-9]\.[a-z]{1,3}", fullmatch=True), st.sampled_from(["k3", "k5", "skip"]), max_size=30))

@@ -4,9 +4,13 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from torch import nn
 
-from predictors import count_macs, count_params
+from evonas import Budget
+from evonas.extremes import cheapest_and_dearest
+from predictors import count_macs, count_params, macs
 from predictors.breakdown import pieces, times
+from supernet.given import GivenSupernet
 from supernet.spaces import SPACES
 
 
@@ -18,6 +22,59 @@ def test_pieces_add_up_to_the_network(name):
     assert len(found) > 4
     assert sum(piece["macs"] for piece in found) == count_macs(network, (3, 16, 16))
     assert sum(piece["params"] for piece in found) == count_params(network, (3, 16, 16))
+
+
+@pytest.mark.parametrize("model", ["resnet18", "mobilenet_v3_small", "vit_b_16"])
+def test_pieces_of_networks_that_are_not_ours_add_up(model):
+    network = torchvision.models.get_model(model)
+    shape = (3, 224, 224) if model.startswith("vit") else (3, 64, 64)
+    found = pieces(network, shape)
+    assert sum(piece["macs"] for piece in found) == count_macs(network, shape)
+    assert sum(piece["params"] for piece in found) == count_params(network, shape)
+
+
+class TwoStreams(nn.Module):
+    """A block that takes two tensors, one that takes a dictionary, one that runs twice, and a norm that is frozen."""
+
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(8, 4)
+
+        def forward(self, left, right):
+            return self.layer(torch.cat([left, right], dim=1))
+
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, given):
+            return self.layer(given["x"])
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.both, self.named, self.twice = nn.Linear(4, 4), self.Both(), self.Named(), nn.Linear(4, 4)
+        self.norm = nn.BatchNorm1d(4).eval()
+
+    def forward(self, x):
+        return self.norm(self.twice(self.twice(self.named({"x": self.both(self.first(x), x)}))))
+
+
+def test_what_cannot_be_looked_at_by_itself_is_told_as_the_rest():
+    network = TwoStreams().train()
+    network.norm.eval()
+    found = {piece["name"]: piece for piece in pieces(network, (4,))}
+    assert list(found) == ["first", "twice", "norm", "everything else"]
+    assert found["everything else"]["macs"] == 8 * 4 + 4 * 4
+    assert found["everything else"]["params"] == 8 * 4 + 4 + 4 * 4 + 4
+    assert (network.training, network.first.training, network.norm.training) == (True, True, False)
+
+
+def test_a_given_network_within_a_supernet_is_looked_into():
+    supernet = GivenSupernet(torchvision.models.resnet18(num_classes=10), (3, 32, 32))
+    largest = supernet.subnet(tuple(cheapest_and_dearest(supernet.space, macs(supernet.space, supernet.parts()), Budget())[1]))
+    assert {"layer3.0", "layer4.1", "fc"} <= {piece["name"] for piece in pieces(largest, (3, 32, 32))}
 
 
 def test_the_pieces_of_a_resnet_are_its_blocks():

@@ -71,7 +71,13 @@ def test_a_run_delivers_what_it_promises(finished):
     for name in ("report.html", "accuracy_macs.png", "accuracy_latency.png", "best_so_far.png", "predicted.png", "architecture.png"):
         assert (out / name).stat().st_size > 1000, name
     page = (out / "report.html").read_text()
-    assert re.findall(r'src="(?!data:image/png;base64,)', page) == [], "the page is one file"
+    outside = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
+    assert re.findall(r'src="(?!data:image/png;base64,)', outside) == [], "the page is one file"
+    told = result["pieces"]
+    assert sum(piece["macs"] for piece in told) == result["costs"]["macs"]
+    assert [piece["option"] for piece in told if piece["option"]] == [name for name in result["architecture"].values() if name != "skip"]
+    assert all(piece["ms"] > 0 for piece in told)
+    assert (result["input"]["image_shape"], result["input"]["test_images"]) == ([1, 8, 8], len(labels))
     assert f"<h1>{100 * result['accuracy']['test']:.2f} % of digits with" in page
     assert "smallest" in printed
     assert "random networks meet it" in printed

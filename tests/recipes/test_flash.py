@@ -114,8 +114,8 @@ def test_a_front_shares_the_samples_and_every_point_keeps_its_bound(finished, tm
     assert done.returncode == 0, done.stderr
     found = json.loads((run / "front.json").read_text())
     costs, scores = ([network[key] for network in found["front"]] for key in ("cost", "score"))
-    assert (np.diff(costs) < 0).all()
-    assert (np.diff(scores) < 0).all()
+    assert (np.diff(costs) > 0).all()
+    assert (np.diff(scores) > 0).all()
     family = skip_cells(load("digits").image_shape, 10, layout="small")
     with copied_studies(run, ["samples"]) as (samples,):
         model, _ = accuracy_model(family, History.of(samples, family.space))
@@ -129,10 +129,38 @@ def test_a_front_shares_the_samples_and_every_point_keeps_its_bound(finished, tm
     assert count_macs(load_model(run / dear["folder"] / "model.pt"), (1, 8, 8)) == dear["costs"]["macs"] <= 6e6
     assert (run / dear["folder"] / "study.log").read_text() == (run / "study.log").read_text(), "no sample is trained again"
     assert "is predicted to beat" in (run / "report.html").read_text()
-    for wrong, said in ((["--front", "speed"], "Unknown cost for --front"), (["--at", "3M"], "without --front")):
+    for wrong, said in (
+        (["--front", "speed"], "Unknown cost for --front"),
+        (["--at", "3M"], "without --front"),
+        (["--front", "macs", "--at", "3ms"], "'3ms'"),
+        (["--front", "macs", "--at", "6M,10"], "No network of this space meets macs <= 10"),
+    ):
         refused = here("flash", *SMALL, *wrong, "--out", run)
         assert refused.returncode == 2
         assert said in refused.stderr
+
+
+def test_a_point_whose_network_is_slower_than_foretold_is_searched_again(finished, tmp_path, monkeypatch):
+    """By a fifth: networks are measured, the one delivered keeps the bound, and a point that nothing keeps is left out."""
+
+    class Larger:
+        """Foretells that larger networks are better."""
+
+        def predict(self, population):
+            return 1 - 1 / np.log(family.totals(population)["macs"])
+
+    family = skip_cells(load("digits").image_shape, 10, layout="small")
+    monkeypatch.setattr("recipes.flash.accuracy_model", lambda *fitted: (Larger(), 1.0))
+    monkeypatch.setattr("predictors.devices.runtime.measure", lambda network, *rest: 1.2 * weights(network))
+    run = tmp_path / "front"
+    shutil.copytree(finished[0], run)
+    done = here("flash", *SMALL, "--front", "latency", "--at", "0.0001ms,0.9ms", "--out", run)
+    assert "latency=0.0001ms: No network found" in done.stdout
+    assert done.returncode == 0, done.stderr
+    (point,) = [point for point in json.loads((run / "front.json").read_text())["points"] if point["folder"]]
+    result = json.loads((run / point["folder"] / "result.json").read_text())
+    assert len(result["tried"]) > 1
+    assert result["measured_ms"] <= result["bounds"]["latency"]["upper"] < result["tried"][0]["measured_ms"]
 
 
 def test_the_report_is_written_again(finished):

@@ -1,6 +1,7 @@
 """`evonas mobile --front` and `evonas pick` as a user meets them: several networks of one search, each within its bound."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -37,6 +38,21 @@ def test_the_front_is_that_of_the_search(run):
     front = sorted(point for point, worse in zip(points, beaten, strict=True) if not worse)
     found = json.loads((run / "front.json").read_text())
     assert [(network["cost"], network["score"]) for network in found["front"]] == front
+
+
+def test_the_dashboard_has_a_note_of_what_was_delivered(run):
+    get_note = pytest.importorskip("optuna_dashboard").get_note
+    study = open_study(run / "study.log", "search")
+    test = json.loads((run / "at-macs-400k" / "result.json").read_text())["accuracy"]["test"]
+    assert f"`macs=400k`: **{100 * test:.2f} %**" in get_note(study)
+    assert study.user_attrs["images"] == "digits"
+    point = open_study(run / "at-macs-400k" / "study.log", "search")
+    assert f"**{100 * test:.2f} %**" in get_note(point)
+    result = json.loads((run / "at-macs-400k" / "result.json").read_text())
+    won = next(entry["trial"] for entry in result["tried"] if entry["architecture"] == result["architecture"])
+    kept = point._storage.get_study_system_attrs(point._study_id)
+    noted = [trial for trial in point.trials if f"dashboard:{trial._trial_id}:note_ver" in kept]
+    assert [trial.number for trial in noted] == [won]
 
 
 def test_points_keep_their_bounds_and_share_what_was_trained(run):
@@ -154,8 +170,19 @@ def test_runs_are_compared_on_one_page(run, tmp_path):
     page = (tmp_path / "both.html").read_text()
     test = json.loads((point / "result.json").read_text())["accuracy"]["test"]
     assert page.count(f"{100 * test:.2f} &plusmn;") == 2  # once by itself, once as what the front delivered
-    assert [file.name for file in tmp_path.iterdir()] == ["both.html"]
+    other = tmp_path / "other"  # as an earlier version wrote it, of another device
+    shutil.copytree(point, other)
+    result = json.loads((other / "result.json").read_text())
+    del result["recipe"], result["input"], result["pieces"]
+    result["latency"] = {"device": "a <b>phone</b>", "residual": None}
+    (other / "result.json").write_text(json.dumps(result))
+    assert here("compare", point, other, "--out", tmp_path / "old.html").returncode == 0
+    page = (tmp_path / "old.html").read_text()
+    assert "Latencies are of different devices" in page
+    assert "a &lt;b&gt;phone&lt;/b&gt;" in page
+    assert page.count("&plusmn;") == 2  # in one row, and where it is explained: nobody knows how many images tested the other
     for arguments, message in (
+        ([run, point, "--out", tmp_path / "no" / "page.html"], "There is no folder"),
         ([run], "expected at least two"),
         ([run, run], "One run was given twice"),
         ([run, tmp_path], "There is no finished run"),

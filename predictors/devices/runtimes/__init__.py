@@ -5,6 +5,7 @@ A runtime of your own registers itself with `RUNTIMES.add(...)`, in a module tha
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,14 +28,18 @@ class Runtime:
     Attributes:
         name: of what runs it, for people.
         suffix: of its files.
-        write: (network in evaluation mode on the CPU, shape of one image, file to write).
+        writer: (network in evaluation mode on the CPU, shape of one image, file to write).
         load: file to a function of one image, shape (1, channels, height, width), to outputs as an array.
     """
 
     name: str
     suffix: str
-    write: Callable[[nn.Module, Shape, Path], None]
+    writer: Callable[[nn.Module, Shape, Path], None]
     load: Callable[[Path], Callable[[torch.Tensor], Any]]
+
+    def write(self, network: nn.Module, input_shape: Shape, path: Path) -> None:
+        """Write a network as it is in use, wherever it is and whatever mode it is in; it is left as it is."""
+        self.writer(copy.deepcopy(network).to("cpu").to(memory_format=torch.contiguous_format).eval(), input_shape, path)
 
     def __call__(self, path: Path, input_shape: Shape) -> float:
         """Milliseconds of one image."""

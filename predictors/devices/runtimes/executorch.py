@@ -40,8 +40,10 @@ def _write(network: nn.Module, input_shape: Shape, path: Path) -> None:
 
 
 def _loaded(path: Path) -> Callable[[torch.Tensor], Any]:
+    from executorch.extension.pybindings.portable_lib import _unsafe_reset_threadpool
     from executorch.runtime import Runtime as Reader
 
+    _unsafe_reset_threadpool(1)  # one thread, as others have; it takes every core otherwise
     method = Reader.get().load_program(str(path)).load_method("forward")
     return lambda image: method.execute([image])[0]
 

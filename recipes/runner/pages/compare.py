@@ -18,6 +18,8 @@ from recipes.runner.run_folder import finished, read_config, read_result, readab
 
 Delivered = dict[str, Any]
 
+LATENCY, HERE = "latency", "the host of the run"
+
 
 def write_comparison(runs: Sequence[str | Path], page: str | Path) -> Path:
     """Write a page that shows runs side by side.
@@ -33,16 +35,31 @@ def write_comparison(runs: Sequence[str | Path], page: str | Path) -> Path:
         raise UsageError(f"Got {len(runs)} run; expected at least two to compare.")
     names = _names([Path(run) for run in runs])
     rows = [row for name, run in zip(names, runs, strict=True) for row in _delivered(Path(run), name)]
+    devices = list(dict.fromkeys(row["device"] for row in rows))
     costs = [cost for cost in rows[0]["costs"] if all(math.isfinite(row["costs"].get(cost, math.nan)) for row in rows)]
+    costs = [cost for cost in costs if cost != LATENCY or len(devices) == 1]  # milliseconds of two devices belong on no one axis
     images = []
     for cost in costs:
         unit = rows[0]["units"].get(cost, "")
         found = {name: [(row["costs"][cost], row["test"], row["network"]) for row in rows if row["run"] == name] for name in names}
         images.append(Picture("", f"Test accuracy against {cost}", plot.compared(found, cost, unit)))
     path = Path(page)
+    if not path.parent.is_dir():
+        raise UsageError(f"There is no folder {path.parent} for the page; expected one that is there.")
     data = list(dict.fromkeys(row["data"] for row in rows))
     every = list(dict.fromkeys(cost for row in rows for cost in row["costs"]))
-    return write_page(path.parent, "compare.html", page=path.name, images=images, rows=rows, costs=every, data=data, runs=names, config={})
+    return write_page(
+        path.parent,
+        "compare.html",
+        page=path.name,
+        images=images,
+        rows=rows,
+        costs=every,
+        data=data,
+        devices=devices,
+        runs=names,
+        config={},
+    )
 
 
 def _names(runs: Sequence[Path]) -> list[str]:
@@ -70,12 +87,12 @@ def _row(folder: Path, name: str) -> Delivered:
     result, config = read_result(finished(folder) / "result.json"), read_config(folder)
     test = result.get("accuracy", {}).get("test")
     if test is None or not result.get("architecture"):
-        raise UsageError(f"{folder} is a run of {result['recipe']}, which delivers no network; expected runs that do.")
+        raise UsageError(f"{folder} is a run of {result.get('recipe', 'mobile')}, which delivers no network; expected runs that do.")
     units = result.get("units", {})
     tested = (result.get("input") or {}).get("test_images")
     return {
         "run": name,
-        "recipe": result["recipe"],
+        "recipe": result.get("recipe", "mobile"),
         "data": named(config.get("data")),
         "budget": result.get("budget", []),
         "test": test,
@@ -86,6 +103,7 @@ def _row(folder: Path, name: str) -> Delivered:
         "scored": result.get("baseline", {}).get("evaluations"),
         "seed": result.get("seed"),
         "said": result.get("said", ""),
-        "lines": (lines := plot.in_lines(result["architecture"])),
-        "network": "<br>".join(lines),
+        "device": (result.get("latency") or {}).get("device", HERE),
+        "lines": plot.in_lines(result["architecture"]),
+        "network": plot.under_the_mouse(result["architecture"]),
     }

@@ -49,7 +49,7 @@ def write_front(path: str | Path) -> Path:
         stars = [(point["costs"][cost], point["test"]) for point in points]
         clouds = [(scored.cost(cost, unit), scored.accuracies) if len(scored) else NOTHING for scored in (search, control)]
         pictures.front(folder / "front.png", cost, unit, clouds[0], clouds[1], stars)
-        shown = [(*star, "<br>".join(plot.in_lines(point["architecture"]))) for star, point in zip(stars, points, strict=True)]
+        shown = [(*star, plot.under_the_mouse(point["architecture"])) for star, point in zip(stars, points, strict=True)]
         figure = plot.front(search, cost, unit, control=control, delivered=shown)
         images = [Picture("front.png", OF_SAMPLES if by_formula else CAPTION, figure, few(len(search)))]
         left = [point["bound"] for point in found["points"] if not point["folder"]]

@@ -26,6 +26,7 @@ from recipes.runner.training import LOSSES
 from supernet.training.agents import HELD_OUT_LOSS
 
 ENOUGH = 30  # networks
+FIRST = ("supernet", "teacher", "retrain")
 
 
 def write_report(path: str | Path, predictor: Predictor | None = None) -> Path:
@@ -116,7 +117,7 @@ def _rungs(result: dict[str, Any]) -> list[str]:
 def _losses(folder: Path) -> dict[str, Path]:
     """The losses of all trainings of a run, by what was trained."""
     found = {file.name.removesuffix(LOSSES): inside(folder, file.name) for file in folder.glob(f"*{LOSSES}")}
-    return {name: found[name] for name in sorted(found, key=lambda name: (name != "supernet", name))}
+    return {name: found[name] for name in sorted(found, key=lambda name: (FIRST.index(name) if name in FIRST else len(FIRST), name))}
 
 
 def _against_cost(
@@ -126,9 +127,7 @@ def _against_cost(
     unit, bound = result["units"][name], result["bounds"].get(name, {})
     ends = [end for end in (bound.get("lower"), bound.get("upper")) if end is not None]
     file = file_name(f"accuracy_{name}", ".png")
-    winner = plot.Winner(
-        result["accuracy"]["inherited"], result["costs"][name], predicted, "<br>".join(plot.in_lines(result["architecture"]))
-    )
+    winner = plot.Winner(result["accuracy"]["inherited"], result["costs"][name], predicted, plot.under_the_mouse(result["architecture"]))
     pictures.accuracy_against_cost(
         folder / file,
         name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -270,7 +271,7 @@ def latency_against_measured(path: Path, predicted: Floats, measured: Floats, wi
 def losses(path: Path, found: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
     """The losses of every epoch: by what was trained, and by name where a loss has named parts."""
     figure, axes = sheet(figsize=(6.4, 4))
-    for color, (what, epochs) in zip((SEARCH, MARK, LIMIT, CONTROL), found.items(), strict=False):
+    for color, (what, epochs) in zip(itertools.cycle((SEARCH, MARK, LIMIT, CONTROL)), found.items(), strict=False):
         for name in epochs[-1] if epochs else ():
             values = [epoch.get(name, float("nan")) for epoch in epochs]
             label, style = (what, "-") if name == "loss" else (f"{what}: {name}", ":")

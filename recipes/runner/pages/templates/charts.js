@@ -41,10 +41,10 @@ function drawn(lines) {
 function pick(point) {
   const text = [].concat(point.data.text || [])[point.pointNumber], place = document.getElementById("picked");
   if (!text || !place) return;
-  const units = point.xaxis.title.text, costs = Plotly.d3 ? point.x : point.x;
   const trial = point.customdata === undefined ? "" : `, trial ${point.customdata}`;
-  const said = `${point.data.name}${trial}: ${point.y.toFixed(2)} %, ${units} ${Number(costs).toLocaleString("en", {maximumSignificantDigits: 4})}`;
-  place.replaceChildren(element("h3", said), drawn(text.split("<br>")));
+  const number = value => Number(value).toLocaleString("en", {maximumSignificantDigits: 4});
+  const said = `${point.data.name}${trial}: ${point.yaxis.title.text} ${number(point.y)}, ${point.xaxis.title.text} ${number(point.x)}`;
+  place.replaceChildren(element("h3", said), drawn(text.replaceAll("<br>\u00a0", " ").split("<br>")));
   place.hidden = false;
 }
 
