@@ -33,4 +33,5 @@ test: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not serial'
-	($(BIN)/mypy && $(BIN)/mypy tests/typed/user.py && $(MAKE) docs) & beside=$$!; OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m serial && wait $$beside
+	($(BIN)/mypy && $(BIN)/mypy tests/typed/user.py) & types=$$!; $(MAKE) docs & site=$$!; \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m serial && wait $$types && wait $$site

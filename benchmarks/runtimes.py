@@ -1,9 +1,11 @@
-"""ONNX Runtime and ExecuTorch with XNNPACK on this host, one thread: outputs, milliseconds, and how alike they rank networks.
+"""ONNX Runtime, ExecuTorch and LiteRT on this host, one thread: outputs, milliseconds, and how alike they rank networks.
 
-Networks of evonas mobile's space at even steps through their multiply-accumulates, new weights, interleaved rounds. And what eight bits
-cost of delivered networks, kind of operator by kind of operator.
+Networks of evonas mobile's space at even steps through their multiply-accumulates, interleaved rounds. What writes files for LiteRT wants
+a torch of its own: write there, compare here. And what eight bits cost of delivered networks, kind of operator by kind of operator.
 
-    OMP_NUM_THREADS=1 python benchmarks/runtimes.py compare [--networks 20] [--size 32]          (needs the extra mobile)
+    python benchmarks/runtimes.py write --runtime onnxruntime executorch [--networks 20] [--size 32] [--files DIR]     (extra: mobile)
+    python benchmarks/runtimes.py write --runtime litert [...]                                                         (litert-torch)
+    OMP_NUM_THREADS=1 taskset -c 0 python benchmarks/runtimes.py compare [...]
     OMP_NUM_THREADS=1 python benchmarks/runtimes.py int8 RUN [RUN ...]                          (finished runs)
 """
 
@@ -11,15 +13,17 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import kendalltau, spearmanr
+from scipy.stats import spearmanr
 
 from predictors.costs import macs
 from predictors.devices import runtime
+from predictors.devices.runtimes import RUNTIMES
 from predictors.devices.table import spread
 from recipes.runner.export import IN_EIGHT_BITS, accuracy_of, calibrating, quantised
 from recipes.runner.run_folder import read_config
@@ -30,44 +34,67 @@ RUNS, CALIBRATION = 100, 256
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("compare", "int8"))
+    parser.add_argument("part", choices=("write", "compare", "int8"))
     parser.add_argument("runs", nargs="*", type=Path)
     parser.add_argument("--networks", type=int, default=20)
     parser.add_argument("--size", type=int, default=32)
+    parser.add_argument("--runtime", nargs="+", default=["onnxruntime", "executorch", "litert"])
+    parser.add_argument("--files", type=Path, default=Path("runs/benchmark_runtimes"))
     a = parser.parse_args()
+    if a.part == "write":
+        write(a.runtime, a.networks, a.size, a.files)
     if a.part == "compare":
-        compare(a.networks, a.size)
+        compare(a.runtime, a.networks, a.size, a.files)
     for run in a.runs:
         eight_bits(run)
 
 
-def compare(networks: int, size: int) -> None:
-    """Both runtimes on the same networks."""
-    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-    from executorch.exir import to_edge_transform_and_lower
-    from executorch.runtime import Runtime
-
+def networks_at(networks: int, size: int) -> tuple[list[torch.nn.Module], np.ndarray]:
+    """Networks at even steps through their multiply-accumulates, in use, no weight of them zero; and those multiply-accumulates."""
     supernet = mbconv((3, size, size), 10)
     cost, found = macs(supernet.space, supernet.parts()), []
-    image = torch.randn(1, 3, size, size)
-    with tempfile.TemporaryDirectory() as folder:
-        for i, row in enumerate(spread(supernet.space, cost, networks, 0)):
-            network = supernet.subnet(row).eval()
-            runtime.export(network, supernet.image_shape, onnx := Path(folder) / f"{i}.onnx")
-            program = to_edge_transform_and_lower(torch.export.export(network, (image,)), partitioner=[XnnpackPartitioner()])
-            (pte := Path(folder) / f"{i}.pte").write_bytes(program.to_executorch().buffer)
-            session, method = runtime.session(onnx), Runtime.get().load_program(str(pte)).load_method("forward")
-            ways: list[Any] = [lambda s=session: s.run(None, {"images": image.numpy()})[0], lambda m=method: m.execute([image])[0].numpy()]
-            with torch.no_grad():
-                expected = network(image).numpy()
-            differences = [float(np.abs(way() - expected).max()) for way in ways]
-            found.append([*runtime.times_together(ways, runs=RUNS), *differences, float(cost(row[None])[0])])
-            print(f"{found[-1][4] / 1e6:.2f} M MACs: ONNX Runtime {found[-1][0]:.3f} ms, ExecuTorch {found[-1][1]:.3f} ms", flush=True)
-    onnx_ms, torch_ms, *differences, counted = np.array(found).T
-    print(f"largest differences: ONNX Runtime {differences[0].max():.1g}, ExecuTorch {differences[1].max():.1g}")
-    print(f"Spearman {spearmanr(onnx_ms, torch_ms).statistic:.3f}, Kendall {kendalltau(onnx_ms, torch_ms).statistic:.3f}")
-    print(f"with multiply-accumulates: {spearmanr(onnx_ms, counted).statistic:.3f}, {spearmanr(torch_ms, counted).statistic:.3f}")
-    print(f"ExecuTorch takes {np.exp(np.log(torch_ms / onnx_ms).mean()):.2f} times as long (geometric mean)")
+    rows = spread(supernet.space, cost, networks, 0)
+    for i, row in enumerate(rows):
+        found.append(supernet.subnet(row).eval())
+        generator = torch.Generator().manual_seed(i)
+        with torch.no_grad():
+            for parameter in found[-1].parameters():
+                parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return found, cost(rows)
+
+
+def write(names: list[str], networks: int, size: int, files: Path) -> None:
+    """The networks in the forms of the runtimes."""
+    files.mkdir(parents=True, exist_ok=True)
+    for i, network in enumerate(networks_at(networks, size)[0]):
+        for name in names:
+            one = RUNTIMES.pick(name).make()
+            if not (path := files / f"{i}{one.suffix}").exists():
+                one.write(network, (3, size, size), path)
+                print(path, flush=True)
+
+
+def compare(names: list[str], networks: int, size: int, files: Path) -> None:
+    """All runtimes on the same networks, in turn."""
+    torch.set_num_threads(1)
+    found, counted = networks_at(networks, size)
+    runtimes, image = [RUNTIMES.pick(name).make() for name in names], torch.randn(1, 3, size, size)
+    ways, differences = list[Any](), np.zeros((networks, len(names)))
+    for i, network in enumerate(found):
+        with torch.no_grad():
+            expected = network(image)
+        for k, one in enumerate(runtimes):
+            run = one.load(files / f"{i}{one.suffix}")
+            differences[i, k] = float((torch.as_tensor(run(image)) - expected).abs().max() / expected.std())
+            ways.append(partial(run, image))
+    ms = np.array(runtime.times_together(ways, runs=RUNS)).reshape(networks, -1)
+    for k, name in enumerate(names):
+        ratio = np.exp(np.log(ms[:, k] / ms[:, 0]).mean())
+        ranks = ", ".join(f"{spearmanr(ms[:, k], ms[:, j]).statistic:.2f} with {names[j]}" for j in range(k))
+        print(
+            f"{name}: {ms[:, k].min():.2f} to {ms[:, k].max():.2f} ms, {ratio:.2f} times {names[0]}; Spearman {ranks or 'itself'}, "
+            f"{spearmanr(ms[:, k], counted).statistic:.2f} with multiply-accumulates; outputs to {differences[:, k].max():.1g}"
+        )
 
 
 def eight_bits(run: Path) -> None:

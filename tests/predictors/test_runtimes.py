@@ -59,7 +59,7 @@ def test_networks_are_measured_in_the_form_of_their_runtime():
 
 
 def test_a_runtime_that_is_not_installed_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "litert_torch", None)
+    monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
     with pytest.raises(UsageError, match="pip install litert-torch"):
         RUNTIMES.pick("litert").make()
     with pytest.raises(UsageError, match="onnxruntime"):

@@ -13,24 +13,27 @@ from evonas.errors import UsageError, first_line
 from evonas.registry import Entry
 from predictors.devices.runtimes import RUNTIMES, Runtime, Shape
 
+MISSING = "A .tflite file needs LiteRT; expected its package beside torch: pip install litert-torch."
+
 
 def litert() -> Runtime:
     """See `Runtime`.
 
     Raises:
-        UsageError: LiteRT is not installed; when a network is written: it cannot take it.
+        UsageError: LiteRT is not installed; when a network is written: nor is what converts it, or it cannot take the network.
     """
     try:
         import ai_edge_litert.interpreter  # noqa: F401
-        import litert_torch  # noqa: F401
     except ImportError:
-        raise UsageError("A .tflite file needs LiteRT; expected its package beside torch: pip install litert-torch.") from None
+        raise UsageError(MISSING) from None
     return Runtime("LiteRT", ".tflite", _write, _loaded)
 
 
 def _write(network: nn.Module, input_shape: Shape, path: Path) -> None:
-    import litert_torch
-
+    try:
+        import litert_torch
+    except ImportError:
+        raise UsageError(MISSING) from None
     try:
         converted = litert_torch.convert(network.eval(), (torch.zeros(1, *input_shape),))
     except Exception as error:
