@@ -27,7 +27,7 @@ fuzz: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --cases 10000
 
 docs: install
-	OMP_NUM_THREADS=1 $(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 OMP_NUM_THREADS=1 $(BIN)/mkdocs build --quiet --strict
 
 test: install
 	$(BIN)/ruff check .
