@@ -6,9 +6,7 @@ import torch
 import torchvision
 from torch import nn
 
-from evonas import Budget
-from evonas.extremes import cheapest_and_dearest
-from predictors import count_macs, count_params, macs
+from predictors import count_macs, count_params
 from predictors.breakdown import pieces, times
 from supernet.given import GivenSupernet
 from supernet.spaces import SPACES
@@ -73,8 +71,9 @@ def test_what_cannot_be_looked_at_by_itself_is_told_as_the_rest():
 
 def test_a_given_network_within_a_supernet_is_looked_into():
     supernet = GivenSupernet(torchvision.models.resnet18(num_classes=10), (3, 32, 32))
-    largest = supernet.subnet(tuple(cheapest_and_dearest(supernet.space, macs(supernet.space, supernet.parts()), Budget())[1]))
-    assert {"layer3.0", "layer4.1", "fc"} <= {piece["name"] for piece in pieces(largest, (3, 32, 32))}
+    whole = {choice.name: "kept" if "kept" in choice.options else "1" for choice in supernet.space.choices}
+    largest = supernet.subnet(supernet.space.from_names(whole))
+    assert {"layer1.0", "layer4.1", "fc"} <= {piece["name"] for piece in pieces(largest, (3, 32, 32))}
 
 
 def test_the_pieces_of_a_resnet_are_its_blocks():
