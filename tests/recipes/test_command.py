@@ -80,7 +80,7 @@ def test_a_run_delivers_what_it_promises(finished):
     assert [piece["option"] for piece in told if piece["option"]] == [name for name in result["architecture"].values() if name != "skip"]
     assert not any("ms" in piece for piece in told)  # of another device
     assert (result["input"]["image_shape"], result["input"]["test_images"]) == ([1, 8, 8], len(labels))
-    assert f"<h1>{100 * result['accuracy']['test']:.2f} % of digits with" in page
+    assert f"<h1>{100 * result['accuracy']['test']:.2f} % on digits with" in page
     assert "smallest" in printed
     assert "random networks meet it" in printed
 
