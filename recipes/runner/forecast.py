@@ -107,7 +107,7 @@ def scoring_seconds(
         some, calibration = images.search.head(IMAGES_TIMED), images.train.head(min(calibration_images, IMAGES_TIMED))
         fitness = InheritedFitness(copy.deepcopy(supernet), some, calibration, device=device)
         population = supernet.space.sample(NETWORKS_TIMED, np.random.default_rng(0))
-        fitness.both(population)  # on a GPU the first time an operator runs takes seconds
+        fitness.both(population)  # all of them: the first time that an operator runs on a GPU is no measure
         start = time.perf_counter()
         fitness.both(population)
         spent = (time.perf_counter() - start) / _blocks_run(supernet, population)
