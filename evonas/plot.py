@@ -190,17 +190,7 @@ def front(
     figure = against_cost(search, cost, unit, control=control)
     figure.update_yaxes(title_text="accuracy (%)")
     if delivered:
-        costs, accuracies, networks = zip(*sorted(delivered), strict=True)
-        figure.add_scatter(
-            x=costs,
-            y=100 * np.array(accuracies),
-            text=networks,
-            mode="lines+markers",
-            name="delivered: test accuracy",
-            line={"color": MARK, "width": 1.5, "dash": "dot"},
-            marker={"symbol": "star", "size": 15, "color": MARK, "line": {"color": "white", "width": 1}},
-            hovertemplate=_hover(cost, unit, "delivered"),
-        )
+        _stars(figure, delivered, cost, unit, "delivered: test accuracy", MARK)
     return figure
 
 
@@ -238,18 +228,23 @@ def compared(runs: Mapping[str, Sequence[tuple[float, float, str]]], cost: str, 
     figure = _figure(f"{cost} ({unit})" if unit else cost, "test accuracy (%)", unit)
     for color, (name, networks) in zip(itertools.cycle(OTHERS), runs.items(), strict=False):
         if networks:
-            costs, accuracies, texts = zip(*sorted(networks), strict=True)
-            figure.add_scatter(
-                x=costs,
-                y=100 * np.array(accuracies),
-                text=texts,
-                mode="lines+markers" if len(costs) > 1 else "markers",
-                name=name,
-                line={"color": color, "width": 1.5},
-                marker={"color": color, "size": 12, "symbol": "star"},
-                hovertemplate=_hover(cost, unit, name),
-            )
+            _stars(figure, networks, cost, unit, name, color)
     return figure
+
+
+def _stars(figure: go.Figure, networks: Sequence[tuple[float, float, str]], cost: str, unit: str, name: str, color: str) -> None:
+    """Delivered networks: (cost, test accuracy in [0, 1], network in lines) each."""
+    costs, accuracies, texts = zip(*sorted(networks), strict=True)
+    figure.add_scatter(
+        x=costs,
+        y=100 * np.array(accuracies),
+        text=texts,
+        mode="lines+markers" if len(costs) > 1 else "markers",
+        name=name,
+        line={"color": color, "width": 1.5, "dash": "dot"},
+        marker={"symbol": "star", "size": 15, "color": color, "line": {"color": "white", "width": 1}},
+        hovertemplate=_hover(cost, unit, name),
+    )
 
 
 def _points(figure: go.Figure, scored: Scored, cost: str, unit: str, name: str, color: str) -> None:

@@ -24,7 +24,7 @@ from evonas.search import Fitness, Scored
 from evonas.space import Architecture, SearchSpace
 from evonas.study import REPEATS, History, record
 
-Floats = npt.NDArray[np.float64]
+READ = "read_again"  # what an Optuna sampler proposes twice repeats a trial as well, with a copy of its score
 
 
 @dataclass(frozen=True)
@@ -90,14 +90,14 @@ def settle(
     numbers = [int(history.numbers[position]) for position in positions]
     targets = phases(len(numbers), reads)
     known = _known(study, numbers)
-    left, dropped, total = list(range(len(numbers))), list[int](), sum(_total(targets))
+    left, dropped, total = list(range(len(numbers))), list[int](), sum(targets) + targets[-1]  # the last two are read as often
     for target in targets:
         while missing := [i for i in left if len(known[i]) < target]:  # a read of each at a time
             found = fitness(rows[missing])
             scores = np.asarray(found.scores if isinstance(found, Scored) else found, dtype=np.float64)
             for i, score in zip(missing, scores.tolist(), strict=True):
-                record(study, space, rows[i], score, attributes={REPEATS: numbers[i]})
-                known[i].append(score)
+                record(study, space, rows[i], score, attributes={REPEATS: numbers[i], READ: True})
+                known[i].append(score if math.isfinite(score) else -math.inf)
             if on_progress is not None:
                 on_progress(min(sum(map(len, known)) / total, 1.0))
         worst = min(left, key=lambda i: (_mean(known[i][:target]), -i))
@@ -112,14 +112,9 @@ def _known(study: optuna.Study, numbers: Sequence[int]) -> list[list[float]]:
     found: dict[int, list[float]] = {number: [] for number in numbers}
     for trial in study.get_trials(deepcopy=False):
         number = trial.user_attrs.get(REPEATS)
-        if number in found and trial.state in (TrialState.COMPLETE, TrialState.FAIL):
+        if number in found and READ in trial.user_attrs and trial.state in (TrialState.COMPLETE, TrialState.FAIL):
             found[number].append(-math.inf if trial.values is None else trial.values[0])
     return [found[number] for number in numbers]
-
-
-def _total(targets: Sequence[int]) -> list[int]:
-    """Reads of each leader, from the first that is dropped to the last two."""
-    return [*targets, targets[-1]]
 
 
 def _mean(scores: Sequence[float]) -> float:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from evonas import Choice, EvolutionExplorer, History, SearchSpace, UsageError, open_study, search, settle
-from evonas.study import REPEATS
-from evonas.successive_rejects import phases
+from evonas.study import REPEATS, record
+from evonas.successive_rejects import READ, phases
 
 SPACE = SearchSpace(tuple(Choice(f"c{i}", ("a", "b", "c")) for i in range(5)))
 
@@ -47,7 +47,7 @@ def test_the_reads_are_those_of_the_paper(leaders, reads):
 def test_reads_are_kept_beside_the_search_and_an_interrupted_race_goes_on():
     study, leaders, before = searched(0)
     whole = settle(study, SPACE, Noisy(7), leaders, reads=30)
-    reads = [trial for trial in study.trials if REPEATS in trial.user_attrs]
+    reads = [trial for trial in study.trials if READ in trial.user_attrs]
     assert sum(each.reads for each in whole) == len(reads) <= 30
     after = History.of(study, SPACE)
     np.testing.assert_array_equal(after.scores, before.scores)  # explorers see none of them
@@ -74,6 +74,22 @@ def test_what_is_settled_is_better_than_what_was_read_once():
         once.append(truth(history.population[leaders[:1]])[0])
         settled.append(truth(np.array([settle(study, SPACE, Noisy(100 + seed), leaders, reads=36)[0].architecture]))[0])
     assert np.mean(settled) > np.mean(once)
+
+
+def test_copies_and_failures_are_no_reads():
+    """A sampler's repeat holds a copy of the first score; a read that gives no number is the worst, also for whoever goes on."""
+    study, leaders, history = searched(1)
+    first = int(history.numbers[leaders[0]])
+    record(study, SPACE, history.population[leaders[0]], 9.0, attributes={REPEATS: first})
+    failing = history.population[leaders[1]]
+
+    def fitness(rows):
+        return np.where((rows == failing).all(axis=1), np.nan, truth(rows))
+
+    found = settle(study, SPACE, fitness, leaders, reads=30)
+    assert all(each.mean == pytest.approx(truth(np.array([each.architecture]))[0]) for each in found[:-1])
+    assert (found[-1].architecture, found[-1].mean) == (tuple(failing.tolist()), -np.inf)
+    assert settle(study, SPACE, fitness, leaders, reads=30) == found
 
 
 def test_too_few_reads_are_refused():
